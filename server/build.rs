@@ -1,0 +1,34 @@
+//! Compiles the shim over libtorch and tells the linker where libtorch is at run time.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo and torch-sys hand build scripts their settings through the environment"
+)]
+
+use std::{env, fs, path::PathBuf};
+
+fn main() {
+    println!("cargo::rerun-if-changed=shim");
+    println!("cargo::rerun-if-env-changed=LIBTORCH");
+    let libtorch = env::var_os("LIBTORCH").map(PathBuf::from).and_then(|dir| fs::canonicalize(dir).ok());
+    let Some(libtorch) = libtorch.filter(|dir| dir.join("lib").is_dir()) else {
+        println!(
+            "cargo::error=there is no libtorch at LIBTORCH: run `cargo xtask libtorch` to get it, \
+             or set LIBTORCH to a folder with libtorch 2.11.0"
+        );
+        return;
+    };
+    let include = libtorch.join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .file("shim/torch.cpp")
+        .compile("forebay_torch");
+    println!("cargo::rustc-link-search=native={}", libtorch.join("lib").display());
+    println!("cargo::rustc-link-lib=dylib=torch_cpu");
+    println!("cargo::rustc-link-lib=dylib=c10");
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{}", libtorch.join("lib").display());
+}

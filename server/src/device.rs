@@ -1,0 +1,115 @@
+//! Devices: streams, events, copies, and the memory they touch.
+//!
+//! The executor knows only [`Device`]. Work is enqueued on streams; operations on one stream run in
+//! order, operations on different streams are ordered by events alone. Nothing waits but
+//! [`Device::synchronize`].
+//!
+//! Invariant: memory that an operation touches is owned by it until it completes. Buffers go in by
+//! value, and [`Device::finish`] gives host tensors back once the operation is known to be done.
+
+use std::{fmt, time::Duration};
+
+use crate::{model, tensor::HostTensor};
+
+mod cpu;
+pub mod simulated;
+
+pub use cpu::Cpu;
+pub use simulated::Simulated;
+
+/// A forward pass: takes the inputs of a batch, gives its outputs.
+pub type Work =
+    Box<dyn FnOnce(Vec<Option<HostTensor>>) -> Result<Vec<HostTensor>, model::Error> + Send>;
+
+/// An accelerator, or something that behaves like one.
+pub trait Device: Send + Sync + fmt::Debug + 'static {
+    /// A queue of operations that run in order.
+    type Stream: Send + fmt::Debug;
+    /// A point in a stream.
+    type Event: Send + fmt::Debug;
+    /// Tensors in the device's memory, or on their way to or from it.
+    type Buffer: Send + fmt::Debug;
+
+    /// Returns whether copies can run while a forward pass does. Where they cannot, stages gain
+    /// nothing.
+    fn overlaps(&self) -> bool;
+
+    /// Makes a stream.
+    ///
+    /// # Errors
+    /// The device has no room for one.
+    fn open_stream(&self, name: &str) -> Result<Self::Stream, Error>;
+
+    /// Enqueues the copy of `tensors` to the device.
+    ///
+    /// # Errors
+    /// The device failed or is out of memory.
+    fn upload(
+        &self,
+        stream: &Self::Stream,
+        tensors: Vec<Option<HostTensor>>,
+    ) -> Result<Self::Buffer, Error>;
+
+    /// Enqueues `work` on `inputs`, and returns its outputs to be.
+    ///
+    /// # Errors
+    /// The device failed, or runs at once and the work failed.
+    fn launch(
+        &self,
+        stream: &Self::Stream,
+        inputs: Self::Buffer,
+        work: Work,
+    ) -> Result<Self::Buffer, Error>;
+
+    /// Enqueues the copy of `outputs` to the host.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn download(
+        &self,
+        stream: &Self::Stream,
+        outputs: Self::Buffer,
+    ) -> Result<Self::Buffer, Error>;
+
+    /// Marks the point that `stream` has been filled up to.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn record(&self, stream: &Self::Stream) -> Result<Self::Event, Error>;
+
+    /// Makes what is enqueued on `stream` from here on wait for `event`.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn wait(&self, stream: &Self::Stream, event: &Self::Event) -> Result<(), Error>;
+
+    /// Blocks the calling thread until `event` has happened.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn synchronize(&self, event: &Self::Event) -> Result<(), Error>;
+
+    /// Takes the tensors out of a buffer that was downloaded and synchronized with.
+    ///
+    /// # Errors
+    /// What went wrong in any operation that led to the buffer.
+    fn finish(&self, downloaded: Self::Buffer) -> Result<Vec<HostTensor>, Error>;
+
+    /// Returns the time between two events that have happened.
+    fn elapsed(&self, from: &Self::Event, to: &Self::Event) -> Duration;
+}
+
+/// An operation of a device failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The forward pass failed.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// Memory was used in an order that streams and events do not guarantee.
+    #[error("device hazard: {0}")]
+    Hazard(simulated::Hazard),
+    /// The device is gone.
+    #[error("device '{0}' has stopped")]
+    Stopped(String),
+}

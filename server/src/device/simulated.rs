@@ -1,0 +1,272 @@
+//! An accelerator made of threads, for tests and for machines without one.
+//!
+//! Each stream is a worker that runs what is enqueued, in order and later. Copies are real copies
+//! that take as long as the configured link would; the forward pass is the model's own, stretched
+//! to a given time. Events order streams as on the real thing, so overlap, depth and ordering of
+//! the executor show here in every test run.
+//!
+//! Invariant: every use of memory that streams and events do not order is reported as a [`Hazard`]
+//! that names both sides, whether or not it went well this time.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{Device, Error, Work};
+use crate::{
+    memory::Pool,
+    tensor::{HostData, HostTensor},
+};
+
+mod clocks;
+mod stream;
+
+use clocks::{Clocks, HOST, Moment, Operation};
+pub use clocks::Hazard;
+pub use stream::Stream;
+use stream::{Completion, Content, Slot};
+
+/// What operations cost on the simulated device.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Costs {
+    /// Copies to the device.
+    pub h2d: Link,
+    /// A forward pass takes at least this long.
+    pub compute: Duration,
+    /// Copies from the device.
+    pub d2h: Link,
+}
+
+/// What a copy costs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Link {
+    /// Time for each copy, whatever its size.
+    pub latency: Duration,
+    /// Bytes per second; `None` is as fast as the host copies.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl Link {
+    /// Returns how long a copy of `bytes` takes.
+    pub fn time(&self, bytes: usize) -> Duration {
+        let transfer = self.bytes_per_second.map_or(Duration::ZERO, |rate| {
+            Duration::from_nanos(
+                (bytes as u64)
+                    .saturating_mul(1_000_000_000)
+                    .checked_div(rate)
+                    .unwrap_or(u64::MAX),
+            )
+        });
+        self.latency + transfer
+    }
+}
+
+/// A simulated accelerator.
+#[derive(Debug, Clone)]
+pub struct Simulated {
+    costs: Costs,
+    /// The device's own memory.
+    memory: Pool,
+    clocks: Arc<Mutex<Clocks>>,
+}
+
+impl Simulated {
+    /// Makes an idle device.
+    pub fn new(costs: Costs) -> Self {
+        const KEEP_BYTES: usize = 256 << 20;
+        Self {
+            costs,
+            memory: Pool::new(KEEP_BYTES),
+            clocks: Arc::default(),
+        }
+    }
+
+    /// Returns the hazards seen so far.
+    pub fn hazards(&self) -> Vec<Hazard> {
+        self.clocks().hazards().to_vec()
+    }
+
+    fn clocks(&self) -> MutexGuard<'_, Clocks> {
+        lock(&self.clocks)
+    }
+
+    /// Enqueues an operation that reads `source` and makes a new buffer.
+    fn enqueue(
+        &self,
+        stream: &Stream,
+        what: &'static str,
+        source: Option<Buffer>,
+        run: impl FnOnce(Option<Content>) -> Content + Send + 'static,
+    ) -> Result<Buffer, Error> {
+        let produced = {
+            let mut clocks = self.clocks();
+            let source = source.as_ref().map(|source| (source.produced, source.what));
+            clocks.enqueue(stream.id(), what, source).map_err(Error::Hazard)
+        };
+        let source = source.map(Buffer::consume);
+        let produced = produced?;
+        let slot = Slot::default();
+        let output = slot.clone();
+        stream.send(Box::new(move || output.fill(run(source.map(|slot| slot.take())))))?;
+        Ok(Buffer {
+            slot,
+            produced,
+            what,
+            clocks: Arc::clone(&self.clocks),
+            consumed: false,
+        })
+    }
+
+    fn copy(memory: &Pool, tensors: Vec<Option<HostTensor>>, link: Link) -> Content {
+        let began = Instant::now();
+        let mut bytes = 0;
+        let copies = tensors
+            .into_iter()
+            .map(|tensor| {
+                let tensor = tensor?;
+                let source = tensor.data.as_ref();
+                bytes += source.len();
+                let mut target = memory.lease(source.len());
+                target.copy_from_slice(source);
+                Some(HostTensor {
+                    data: HostData::Slab(target),
+                    ..tensor
+                })
+            })
+            .collect();
+        sleep_until(began + link.time(bytes));
+        Content::Ready(copies)
+    }
+}
+
+/// The simulation of time that passes on the device.
+fn sleep_until(due: Instant) {
+    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+}
+
+/// A panic while the lock is held leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Memory of the simulated device, or on its way to or from it.
+#[derive(Debug)]
+pub struct Buffer {
+    slot: Slot,
+    /// The operation that writes it.
+    produced: Operation,
+    what: &'static str,
+    clocks: Arc<Mutex<Clocks>>,
+    consumed: bool,
+}
+
+impl Buffer {
+    fn consume(mut self) -> Slot {
+        self.consumed = true;
+        self.slot.clone()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if !self.consumed {
+            lock(&self.clocks).free(self.produced, self.what);
+        }
+    }
+}
+
+/// A point in a stream of the simulated device.
+#[derive(Debug, Clone)]
+pub struct Event {
+    moment: Moment,
+    completion: Completion,
+}
+
+impl Device for Simulated {
+    type Stream = Stream;
+    type Event = Event;
+    type Buffer = Buffer;
+
+    fn overlaps(&self) -> bool {
+        true
+    }
+
+    fn open_stream(&self, name: &str) -> Result<Stream, Error> {
+        let id = self.clocks().add_stream(name);
+        Stream::spawn(id, name)
+    }
+
+    fn upload(&self, stream: &Stream, tensors: Vec<Option<HostTensor>>) -> Result<Buffer, Error> {
+        let (memory, link) = (self.memory.clone(), self.costs.h2d);
+        self.enqueue(stream, "upload", None, move |_| {
+            Self::copy(&memory, tensors, link)
+        })
+    }
+
+    fn launch(&self, stream: &Stream, inputs: Buffer, work: Work) -> Result<Buffer, Error> {
+        let takes = self.costs.compute;
+        self.enqueue(stream, "forward pass", Some(inputs), move |inputs| {
+            let began = Instant::now();
+            let outputs = match inputs.unwrap_or_default() {
+                Content::Ready(inputs) => work(inputs),
+                Content::Failed(error) => return Content::Failed(error),
+            };
+            sleep_until(began + takes);
+            match outputs {
+                Ok(outputs) => Content::Ready(outputs.into_iter().map(Some).collect()),
+                Err(error) => Content::Failed(error.into()),
+            }
+        })
+    }
+
+    fn download(&self, stream: &Stream, outputs: Buffer) -> Result<Buffer, Error> {
+        let (memory, link) = (self.memory.clone(), self.costs.d2h);
+        self.enqueue(stream, "download", Some(outputs), move |outputs| {
+            match outputs.unwrap_or_default() {
+                Content::Ready(outputs) => Self::copy(&memory, outputs, link),
+                failed @ Content::Failed(_) => failed,
+            }
+        })
+    }
+
+    fn record(&self, stream: &Stream) -> Result<Event, Error> {
+        let completion = Completion::default();
+        let signal = completion.clone();
+        stream.send(Box::new(move || signal.complete()))?;
+        let moment = self.clocks().moment(stream.id());
+        Ok(Event { moment, completion })
+    }
+
+    fn wait(&self, stream: &Stream, event: &Event) -> Result<(), Error> {
+        self.clocks().join(stream.id(), &event.moment);
+        let completion = event.completion.clone();
+        stream.send(Box::new(move || {
+            completion.wait();
+        }))
+    }
+
+    fn synchronize(&self, event: &Event) -> Result<(), Error> {
+        event.completion.wait();
+        self.clocks().join(HOST, &event.moment);
+        Ok(())
+    }
+
+    fn finish(&self, downloaded: Buffer) -> Result<Vec<HostTensor>, Error> {
+        let (produced, what) = (downloaded.produced, downloaded.what);
+        let slot = downloaded.consume();
+        self.clocks().read(HOST, "read by the host", produced, what).map_err(Error::Hazard)?;
+        match slot.take() {
+            Content::Ready(tensors) => Ok(tensors.into_iter().flatten().collect()),
+            Content::Failed(error) => Err(error),
+        }
+    }
+
+    fn elapsed(&self, from: &Event, to: &Event) -> Duration {
+        to.completion.wait().saturating_duration_since(from.completion.wait())
+    }
+}
+
+#[cfg(test)]
+#[path = "simulated_tests.rs"]
+mod tests;

@@ -1,0 +1,121 @@
+//! A stream of the simulated device: a worker thread with a bounded queue.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use super::{Error, clocks::Observer, lock};
+use crate::{model, tensor::HostTensor};
+
+/// Operations that may wait in a stream; enqueueing one more waits, as it does on real devices.
+const QUEUED: usize = 64;
+
+pub(super) type Task = Box<dyn FnOnce() + Send>;
+
+/// A stream of the simulated device.
+#[derive(Debug)]
+pub struct Stream {
+    id: Observer,
+    name: String,
+    queue: Option<SyncSender<Task>>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    pub(super) fn spawn(id: Observer, name: &str) -> Result<Self, Error> {
+        let (queue, tasks) = sync_channel::<Task>(QUEUED);
+        let worker = thread::Builder::new()
+            .name(format!("fb-sim-{name}"))
+            .spawn(move || run(&tasks))
+            .map_err(|_| Error::Stopped(name.to_owned()))?;
+        Ok(Self {
+            id,
+            name: name.to_owned(),
+            queue: Some(queue),
+            worker: Some(worker),
+        })
+    }
+
+    pub(super) fn id(&self) -> Observer {
+        self.id
+    }
+
+    pub(super) fn send(&self, task: Task) -> Result<(), Error> {
+        let stopped = || Error::Stopped(self.name.clone());
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        queue.send(task).map_err(|_| stopped())
+    }
+}
+
+fn run(tasks: &Receiver<Task>) {
+    while let Ok(task) = tasks.recv() {
+        // The task's own slot stays unfilled and reports the failure to whoever takes from it.
+        let _panicked = catch_unwind(AssertUnwindSafe(task));
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(worker) = self.worker.take() {
+            // The worker catches panics, so it ends well.
+            let _joined = worker.join();
+        }
+    }
+}
+
+/// What a buffer of the simulated device holds.
+#[derive(Debug)]
+pub(super) enum Content {
+    Ready(Vec<Option<HostTensor>>),
+    Failed(Error),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Failed(Error::Model(model::Error::Forward(
+            "an operation on the simulated device panicked".to_owned(),
+        )))
+    }
+}
+
+/// The place of a buffer's content, which an operation fills later.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Slot(Arc<Mutex<Option<Content>>>);
+
+impl Slot {
+    pub(super) fn fill(&self, content: Content) {
+        *lock(&self.0) = Some(content);
+    }
+
+    pub(super) fn take(&self) -> Content {
+        lock(&self.0).take().unwrap_or_default()
+    }
+}
+
+/// Tells when a point in a stream was reached.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Completion(Arc<(Mutex<Option<Instant>>, Condvar)>);
+
+impl Completion {
+    pub(super) fn complete(&self) {
+        *lock(&self.0.0) = Some(Instant::now());
+        self.0.1.notify_all();
+    }
+
+    pub(super) fn wait(&self) -> Instant {
+        let mut at = lock(&self.0.0);
+        loop {
+            if let Some(at) = *at {
+                return at;
+            }
+            at = self.0.1.wait(at).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

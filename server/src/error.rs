@@ -1,0 +1,98 @@
+//! What can go wrong with a request, from its decoding to its answer.
+//!
+//! Each variant names the thing and, where the caller can mend it, the mend. `grpc::status` maps
+//! them to status codes, in one table.
+
+use forebay_proto::ProtocolError;
+
+use crate::{admission, device, model, signature};
+
+/// Why a request was not answered with outputs.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The message breaks the protocol.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The request does not fit the model's signature.
+    #[error(transparent)]
+    Signature(#[from] signature::Error),
+    /// No model of that name.
+    #[error("Request for unknown model: '{model}' is not found")]
+    UnknownModel {
+        /// The name.
+        model: String,
+    },
+    /// The model has no such version.
+    #[error("Request for unknown model: '{model}' version {version} is not found")]
+    UnknownVersion {
+        /// The model.
+        model: String,
+        /// The version asked for.
+        version: String,
+    },
+    /// The version is not a number.
+    #[error("model version '{version}' of '{model}' is not a positive integer; leave it empty for the latest")]
+    InvalidVersion {
+        /// The model.
+        model: String,
+        /// The version asked for.
+        version: String,
+    },
+    /// The model did not load.
+    #[error("Request for unknown model: '{model}' version {version} is not at ready state: {reason}")]
+    NotReady {
+        /// The model.
+        model: String,
+        /// The version.
+        version: u64,
+        /// Why not.
+        reason: String,
+    },
+    /// A request for a stateful model without a sequence id.
+    #[error("inference request to model '{model}' must specify a non-zero or non-empty correlation ID: set the parameter sequence_id")]
+    MissingSequence {
+        /// The model.
+        model: String,
+    },
+    /// A sequence that is not open.
+    #[error("inference request for sequence {sequence} to model '{model}' must specify the START flag on the first request of the sequence")]
+    MissingStart {
+        /// The model.
+        model: String,
+        /// The sequence.
+        sequence: String,
+    },
+    /// Too many requests wait.
+    #[error("Exceeds maximum queue size: {limit} requests wait for model '{model}'; retry later")]
+    QueueFull {
+        /// The model.
+        model: String,
+        /// Requests that may wait.
+        limit: usize,
+    },
+    /// No memory for the request.
+    #[error(transparent)]
+    Admission(#[from] admission::Error),
+    /// The deadline passed.
+    #[error("Request timeout expired")]
+    DeadlineExceeded,
+    /// The caller has gone.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] device::Error),
+    /// The server is going down.
+    #[error("GRPC server is shutting down and has stopped accepting new requests.")]
+    ShuttingDown,
+    /// A stage of the executor panicked.
+    #[error("the server failed while it worked on the request; see its log")]
+    Lost,
+    /// The call is part of the protocol, but not of this server.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}

@@ -1,0 +1,220 @@
+//! A batch: the jobs in it, how their inputs are joined, and how the outputs are split.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use forebay_proto::{DataType, Shape, Tensor};
+
+use super::depth::Room;
+use crate::{
+    error::Error,
+    memory::Pool,
+    model,
+    request::{Answer, Job, Stages},
+    signature::TensorSpec,
+    tensor::{HostData, HostTensor},
+};
+
+/// Jobs that run together. Dropping it gives its room in the pipeline back and answers its jobs.
+#[derive(Debug)]
+pub(super) struct Batch {
+    members: Vec<Member>,
+    _room: Room,
+}
+
+/// A job's part of the batch. Its rows stay when the job is gone.
+#[derive(Debug)]
+struct Member {
+    rows: usize,
+    job: Option<Job>,
+}
+
+impl Batch {
+    pub(super) fn new(jobs: Vec<Job>, room: Room) -> Self {
+        room.take();
+        let now = Instant::now();
+        let members = jobs.into_iter().filter_map(|job| job.live(now)).map(|mut job| {
+            job.timings.batched = Some(now);
+            Member {
+                rows: job.rows,
+                job: Some(job),
+            }
+        });
+        Self {
+            members: members.collect(),
+            _room: room,
+        }
+    }
+
+    /// Returns the rows of all members.
+    pub(super) fn rows(&self) -> usize {
+        self.members.iter().map(|member| member.rows).sum()
+    }
+
+    /// Answers the jobs that are no longer wanted. Returns whether any is left.
+    pub(super) fn prune(&mut self) -> bool {
+        let now = Instant::now();
+        for member in &mut self.members {
+            member.job = member.job.take().and_then(|job| job.live(now));
+        }
+        self.members.iter().any(|member| member.job.is_some())
+    }
+
+    /// Returns whether the batch opens a sequence, so that the instance must forget the last one.
+    pub(super) fn starts_sequence(&self) -> bool {
+        let controls = self.jobs().filter_map(|job| job.sequence.as_ref());
+        controls.into_iter().any(|control| control.start)
+    }
+
+    /// Joins the inputs. A single job's inputs are handed on as they are; several jobs' are copied
+    /// into one slab for each input, which is the only copy that the host makes of them.
+    pub(super) fn gather(&mut self, pool: &Pool) -> Result<Vec<Option<HostTensor>>, Error> {
+        if let [Member { job: Some(job), .. }] = &mut self.members[..] {
+            let inputs = std::mem::take(&mut job.inputs);
+            return Ok(inputs.into_iter().map(|input| Some(as_received(input?))).collect());
+        }
+        let rows = i64::try_from(self.rows()).unwrap_or(i64::MAX);
+        let count = self.jobs().next().map_or(0, |job| job.inputs.len());
+        (0..count).map(|index| self.join(index, rows, pool)).collect()
+    }
+
+    fn join(&mut self, index: usize, rows: i64, pool: &Pool) -> Result<Option<HostTensor>, Error> {
+        let parts: Vec<Tensor> = self
+            .members
+            .iter_mut()
+            .filter_map(|member| member.job.as_mut()?.inputs.get_mut(index)?.take())
+            .collect();
+        let Some(first) = parts.first() else {
+            return Ok(None);
+        };
+        let (datatype, shape) = (first.datatype(), first.shape().with_batch(rows)?);
+        let mut slab = pool.lease(parts.iter().map(|part| part.data().len()).sum());
+        let mut rest = &mut slab[..];
+        for part in &parts {
+            let (target, after) = rest.split_at_mut(part.data().len());
+            target.copy_from_slice(part.data());
+            rest = after;
+        }
+        Ok(Some(HostTensor {
+            datatype,
+            shape,
+            data: HostData::Slab(slab),
+        }))
+    }
+
+    /// Splits `outputs` by rows and answers every job. The bytes are shared, not copied, and `keep`
+    /// makes what is dropped with the last of an output's bytes.
+    pub(super) fn answer<K: Send + 'static>(
+        mut self,
+        outputs: Vec<HostTensor>,
+        specs: &[TensorSpec],
+        batched: bool,
+        stages: Stages,
+        keep: impl Fn(usize) -> K,
+    ) {
+        let rows: Vec<usize> = self.members.iter().map(|member| member.rows).collect();
+        let mut answers: Vec<Vec<Tensor>> = rows.iter().map(|_| Vec::new()).collect();
+        for (output, spec) in outputs.into_iter().zip(specs) {
+            match split(output, spec, batched.then_some(&rows), &keep) {
+                Ok(parts) => {
+                    for (answer, part) in answers.iter_mut().zip(parts) {
+                        answer.push(part);
+                    }
+                }
+                Err(error) => return self.fail(&error),
+            }
+        }
+        for (member, outputs) in self.members.drain(..).zip(answers) {
+            if let Some(mut job) = member.job {
+                job.timings.stages = Some(stages);
+                let timings = job.timings;
+                job.reply.send(Ok(Answer { outputs, timings }));
+            }
+        }
+    }
+
+    /// Answers every job with `error`.
+    pub(super) fn fail(mut self, error: &Error) {
+        for job in self.members.drain(..).filter_map(|member| member.job) {
+            job.reply.send(Err(error.clone()));
+        }
+    }
+
+    fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.members.iter().filter_map(|member| member.job.as_ref())
+    }
+}
+
+fn as_received(tensor: Tensor) -> HostTensor {
+    let (_, datatype, shape, data) = tensor.into_parts();
+    HostTensor {
+        datatype,
+        shape,
+        data: HostData::Wire(data),
+    }
+}
+
+/// Cuts an output into the rows of each member; without `rows` it is one member's whole.
+fn split<K: Send + 'static>(
+    output: HostTensor,
+    spec: &TensorSpec,
+    rows: Option<&Vec<usize>>,
+    keep: &impl Fn(usize) -> K,
+) -> Result<Vec<Tensor>, Error> {
+    let HostTensor {
+        datatype,
+        shape,
+        data,
+    } = output;
+    check_shape(spec, &shape, rows.map(|rows| rows.iter().sum()))?;
+    let held = keep(data.as_ref().len());
+    let mut bytes = data.into_bytes(held);
+    let named = |shape, data| Ok(Tensor::new(spec.name.clone(), datatype, shape, data)?);
+    let Some(rows) = rows.filter(|rows| rows.len() > 1) else {
+        return Ok(vec![named(shape, bytes)?]);
+    };
+    let all: usize = rows.iter().sum();
+    let elements_in_row = shape.elements() / all.max(1) as u64;
+    rows.iter()
+        .map(|&rows| {
+            let length = match datatype {
+                DataType::Bytes => elements_length(&bytes, rows as u64 * elements_in_row),
+                _ => bytes_of(datatype, rows as u64 * elements_in_row),
+            };
+            let part = bytes.split_to(length.min(bytes.len()));
+            named(shape.with_batch(i64::try_from(rows).unwrap_or(i64::MAX))?, part)
+        })
+        .collect()
+}
+
+fn check_shape(spec: &TensorSpec, shape: &Shape, rows: Option<usize>) -> Result<(), Error> {
+    let mut expected: Vec<i64> = spec.dims.clone();
+    if let Some(rows) = rows {
+        expected.insert(0, i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+    let dims = shape.dims();
+    let fits = dims.len() == expected.len()
+        && dims.iter().zip(&expected).all(|(&dim, &expected)| expected == -1 || dim == expected);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Model(model::Error::Output {
+        name: spec.name.clone(),
+        actual: format!("of shape {shape}"),
+        expected: format!("{expected:?}"),
+    }))
+}
+
+fn bytes_of(datatype: DataType, elements: u64) -> usize {
+    let size = datatype.size().unwrap_or(0);
+    usize::try_from(elements).map_or(usize::MAX, |elements| elements.saturating_mul(size))
+}
+
+/// Returns the bytes that the first `elements` elements of BYTES data take.
+fn elements_length(data: &Bytes, elements: u64) -> usize {
+    let elements = usize::try_from(elements).unwrap_or(usize::MAX);
+    forebay_proto::BytesElements::new(data.clone())
+        .take(elements)
+        .map(|element| 4 + element.len())
+        .sum()
+}

@@ -1,0 +1,82 @@
+//! The second stage: enqueues the forward pass behind the copy of its inputs.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use super::{batch::Batch, h2d::Uploaded};
+use crate::{
+    device::{self, Device, Work},
+    model::Instance,
+};
+
+/// The stage, its stream and the model's copy.
+#[derive(Debug)]
+pub(super) struct Stage<D: Device> {
+    pub(super) device: Arc<D>,
+    pub(super) stream: D::Stream,
+    /// Locked by the pass that runs. Never contended: passes of an instance are on one stream.
+    pub(super) instance: Arc<Mutex<Box<dyn Instance>>>,
+}
+
+/// A batch whose outputs are on the device, or are being computed there.
+#[derive(Debug)]
+pub(super) struct Computed<D: Device> {
+    pub(super) batch: Batch,
+    pub(super) outputs: D::Buffer,
+    pub(super) began: Instant,
+    /// Before and after the copy to the device.
+    pub(super) upload: (D::Event, D::Event),
+    /// Before and after the forward pass.
+    pub(super) pass: (D::Event, D::Event),
+}
+
+impl<D: Device> Stage<D> {
+    /// Runs the stage. A batch that fails, or that nobody wants any more, is answered and goes.
+    pub(super) fn run(&self, uploaded: Uploaded<D>) -> Option<Computed<D>> {
+        let Uploaded {
+            mut batch,
+            inputs,
+            began,
+            start,
+            ready,
+        } = uploaded;
+        if !batch.prune() {
+            // The inputs may go once their copy is over.
+            let _gone = self.device.synchronize(&ready);
+            return None;
+        }
+        let work = self.work(batch.starts_sequence());
+        let launch = || -> Result<_, device::Error> {
+            self.device.wait(&self.stream, &ready)?;
+            let before = self.device.record(&self.stream)?;
+            let outputs = self.device.launch(&self.stream, inputs, work)?;
+            Ok((outputs, (before, self.device.record(&self.stream)?)))
+        };
+        match launch() {
+            Ok((outputs, pass)) => Some(Computed {
+                batch,
+                outputs,
+                began,
+                upload: (start, ready),
+                pass,
+            }),
+            Err(error) => {
+                batch.fail(&error.into());
+                None
+            }
+        }
+    }
+
+    fn work(&self, reset: bool) -> Work {
+        let instance = Arc::clone(&self.instance);
+        Box::new(move |inputs| {
+            let mut instance = instance.lock().unwrap_or_else(PoisonError::into_inner);
+            if reset {
+                instance.reset()?;
+            }
+            instance.forward(inputs)
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! The first stage: joins the inputs of a batch and enqueues their copy to the device.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Context, batch::Batch};
+use crate::{device::Device, error::Error};
+
+/// The stage and its stream.
+#[derive(Debug)]
+pub(super) struct Stage<D: Device> {
+    pub(super) device: Arc<D>,
+    pub(super) stream: D::Stream,
+    pub(super) context: Arc<Context>,
+}
+
+/// A batch whose inputs are on the device, or on their way to it.
+#[derive(Debug)]
+pub(super) struct Uploaded<D: Device> {
+    pub(super) batch: Batch,
+    pub(super) inputs: D::Buffer,
+    /// When gathering began, on the host.
+    pub(super) began: Instant,
+    /// Before the copy.
+    pub(super) start: D::Event,
+    /// After the copy.
+    pub(super) ready: D::Event,
+}
+
+impl<D: Device> Stage<D> {
+    /// Runs the stage. A batch that fails, or that nobody wants any more, is answered and goes.
+    pub(super) fn run(&self, mut batch: Batch) -> Option<Uploaded<D>> {
+        if !batch.prune() {
+            return None;
+        }
+        let began = Instant::now();
+        let upload = |batch: &mut Batch| -> Result<_, Error> {
+            let tensors = batch.gather(&self.context.pool)?;
+            let start = self.device.record(&self.stream)?;
+            let inputs = self.device.upload(&self.stream, tensors)?;
+            Ok((start, inputs, self.device.record(&self.stream)?))
+        };
+        match upload(&mut batch) {
+            Ok((start, inputs, ready)) => Some(Uploaded {
+                batch,
+                inputs,
+                began,
+                start,
+                ready,
+            }),
+            Err(error) => {
+                batch.fail(&error);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! A request inside the server.
+//!
+//! A [`Job`] is the one value that moves down the pipe. It owns what the request holds (tensors,
+//! budget, span) and the duty to answer.
+//!
+//! Invariant: each job is answered exactly once. [`Reply`] sees to it: dropped without an answer,
+//! it answers with an error.
+
+use std::time::{Duration, Instant};
+
+use forebay_proto::{SequenceControl, Tensor};
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use crate::{admission::Permit, error::Error};
+
+/// A request inside the server.
+#[derive(Debug)]
+pub struct Job {
+    /// The model's name, for errors.
+    pub model: String,
+    /// Inputs in the order of the signature; `None` where an optional one was left out.
+    pub inputs: Vec<Option<Tensor>>,
+    /// Rows of the batch dimension; 1 where the model has none.
+    pub rows: usize,
+    /// When the answer is no longer wanted.
+    pub deadline: Option<Instant>,
+    /// The sequence it belongs to.
+    pub sequence: Option<SequenceControl>,
+    /// The host memory it holds.
+    pub permit: Option<Permit>,
+    /// The span `infer`.
+    pub span: Span,
+    /// Where its time went so far.
+    pub timings: Timings,
+    /// Where its answer goes.
+    pub reply: Reply,
+}
+
+/// Outputs in the order of the signature, and where the time went.
+#[derive(Debug)]
+pub struct Answer {
+    /// The outputs.
+    pub outputs: Vec<Tensor>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Where a request's time went. Feeds statistics, spans and the reply alike.
+#[derive(Debug, Clone, Copy)]
+pub struct Timings {
+    /// When its message asked for memory.
+    pub arrived: Instant,
+    /// When it was queued.
+    pub queued: Instant,
+    /// When its batch was formed.
+    pub batched: Option<Instant>,
+    /// When each stage ended.
+    pub stages: Option<Stages>,
+}
+
+/// When the stages of a batch ended, and what they took on the device.
+#[derive(Debug, Clone, Copy)]
+pub struct Stages {
+    /// When the stage H2D began.
+    pub began: Instant,
+    /// Time of gathering and copying to the device.
+    pub h2d: Duration,
+    /// Time of the forward pass.
+    pub compute: Duration,
+    /// Time of copying from the device and splitting.
+    pub d2h: Duration,
+    /// When the outputs were on the host.
+    pub ended: Instant,
+}
+
+impl Timings {
+    /// Starts the clock of a request whose message asked for memory at `arrived`.
+    pub fn new(arrived: Instant) -> Self {
+        Self {
+            arrived,
+            queued: Instant::now(),
+            batched: None,
+            stages: None,
+        }
+    }
+
+    /// Returns how long the request was queued, up to now if it still is.
+    pub fn queue(&self) -> Duration {
+        let until = self.batched.unwrap_or_else(Instant::now);
+        until.saturating_duration_since(self.queued)
+    }
+}
+
+impl Job {
+    /// Returns the shapes without the batch dimension, one after the other: jobs that agree in
+    /// them can share a batch.
+    pub fn shape_key(&self) -> Vec<i64> {
+        let mut key = Vec::with_capacity(8);
+        for input in &self.inputs {
+            let dims = input.as_ref().map_or(&[][..], |tensor| tensor.shape().dims());
+            key.push(i64::try_from(dims.len()).unwrap_or(i64::MAX));
+            key.extend(dims.get(1..).unwrap_or_default());
+        }
+        key
+    }
+
+    /// Returns the job if its answer is still wanted; answers it otherwise.
+    pub fn live(self, now: Instant) -> Option<Self> {
+        if self.reply.is_cancelled() {
+            self.reply.send(Err(Error::Cancelled));
+            return None;
+        }
+        match self.deadline {
+            Some(deadline) if now >= deadline => {
+                self.reply.send(Err(Error::DeadlineExceeded));
+                None
+            }
+            _ => Some(self),
+        }
+    }
+}
+
+/// Where a job's answer goes.
+#[derive(Debug)]
+pub struct Reply {
+    sender: Option<oneshot::Sender<Result<Answer, Error>>>,
+}
+
+impl Reply {
+    /// Makes the two ends of an answer's way.
+    pub fn channel() -> (Self, oneshot::Receiver<Result<Answer, Error>>) {
+        let (sender, receiver) = oneshot::channel();
+        let reply = Self {
+            sender: Some(sender),
+        };
+        (reply, receiver)
+    }
+
+    /// Answers the job.
+    pub fn send(mut self, answer: Result<Answer, Error>) {
+        if let Some(sender) = self.sender.take() {
+            // The caller may have gone; then nobody wants the answer.
+            let _unwanted = sender.send(answer);
+        }
+    }
+
+    /// Returns whether the caller has gone.
+    pub fn is_cancelled(&self) -> bool {
+        self.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            let _unwanted = sender.send(Err(Error::Lost));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_dropped_is_still_answered() {
+        let (reply, mut answer) = Reply::channel();
+        drop(reply);
+        assert!(matches!(answer.try_recv(), Ok(Err(Error::Lost))));
+    }
+}

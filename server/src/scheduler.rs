@@ -1,0 +1,245 @@
+//! The queue of one model: requests wait here until an instance has room for a batch.
+//!
+//! The decisions are pure ([`Batcher`], [`Sequences`]; time is an argument); this file adds the
+//! lock, the clock and the waiting.
+//!
+//! Invariant: the queue is bounded in items here and in bytes by the permits that its jobs carry,
+//! and whoever drops a [`Pending`] takes its job out of the queue at once.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    error::Error,
+    repository::Scheduling,
+    request::{Answer, Job},
+};
+
+mod batcher;
+mod sequences;
+
+pub use batcher::{Batcher, Decision, Policy};
+pub use sequences::Sequences;
+
+/// Identifies a job in its queue.
+pub type Ticket = u64;
+
+/// The queue of one model version.
+#[derive(Debug)]
+pub struct Scheduler {
+    state: Mutex<State>,
+    changed: Condvar,
+    max_items: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum Queue {
+    Batches(Batcher<Job>),
+    Sequences(Sequences<Job>),
+}
+
+impl Scheduler {
+    /// Makes an empty queue of at most `max_items` jobs for `instances` instances.
+    pub fn new(
+        scheduling: &Scheduling,
+        max_batch: usize,
+        instances: usize,
+        max_items: usize,
+    ) -> Self {
+        let queue = match scheduling {
+            Scheduling::Each => Queue::Batches(Batcher::new(Policy::each())),
+            Scheduling::Dynamic(batching) => Queue::Batches(Batcher::new(Policy {
+                max_rows: max_batch,
+                preferred: batching.preferred_batch_sizes.clone(),
+                max_delay: batching.max_queue_delay,
+                join: true,
+            })),
+            Scheduling::Sequence(sequences) => {
+                Queue::Sequences(Sequences::new(instances, sequences.max_idle))
+            }
+        };
+        Self {
+            state: Mutex::new(State {
+                queue,
+                closed: false,
+            }),
+            changed: Condvar::new(),
+            max_items,
+        }
+    }
+
+    /// Queues `job`; its answer arrives at `answer`.
+    ///
+    /// # Errors
+    /// The queue is full or closed, or the job continues a sequence that is not there. The job is
+    /// then dropped, unanswered: the error is its answer.
+    pub fn submit(
+        self: &Arc<Self>,
+        job: Job,
+        answer: oneshot::Receiver<Result<Answer, Error>>,
+    ) -> Result<Pending, Error> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::ShuttingDown);
+        }
+        let ticket = match &mut state.queue {
+            Queue::Batches(batcher) if batcher.len() < self.max_items => {
+                batcher.push(now, job.rows, job.shape_key(), job)
+            }
+            Queue::Sequences(sequences) if sequences.len() < self.max_items => {
+                let model = job.model.clone();
+                let Some(control) = job.sequence.clone() else {
+                    return Err(Error::MissingSequence { model });
+                };
+                let id = control.id.to_string();
+                sequences
+                    .push(now, control, job)
+                    .map_err(|_| Error::MissingStart { model, sequence: id })?
+            }
+            _ => {
+                return Err(Error::QueueFull {
+                    model: job.model.clone(),
+                    limit: self.max_items,
+                });
+            }
+        };
+        // Every instance waits on the same condition, but a job of a sequence has only one taker.
+        match state.queue {
+            Queue::Batches(_) => self.changed.notify_one(),
+            Queue::Sequences(_) => self.changed.notify_all(),
+        }
+        drop(state);
+        Ok(Pending {
+            answer,
+            scheduler: Some(Arc::clone(self)),
+            ticket,
+        })
+    }
+
+    /// Waits until there is a batch for `instance` and returns it, in order of arrival. Returns
+    /// `None` once the queue is closed and empty for this instance.
+    pub fn next(&self, instance: usize) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let closed = state.closed;
+            let decision = match &mut state.queue {
+                // At the end no company will come, so nothing waits for it.
+                Queue::Batches(batcher) => batcher.poll(now, closed),
+                Queue::Sequences(sequences) => sequences.poll(instance, now),
+            };
+            let until = match decision {
+                Decision::Ready(jobs) => {
+                    // What is left may make a batch for another instance, which this wake-up took.
+                    if !state.queue.is_empty() {
+                        self.changed.notify_one();
+                    }
+                    return Some(jobs);
+                }
+                Decision::Idle if closed && state.queue.is_empty() => {
+                    self.changed.notify_all();
+                    return None;
+                }
+                Decision::Idle => None,
+                Decision::Until(until) => Some(until),
+            };
+            state = match until {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let timeout = until.saturating_duration_since(now);
+                    let waited = self.changed.wait_timeout(state, timeout);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Takes no more jobs; those that are queued still run.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Returns how many jobs wait.
+    pub fn len(&self) -> usize {
+        self.lock().queue.len()
+    }
+
+    /// Returns whether no job waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn discard(&self, ticket: Ticket) {
+        let job = match &mut self.lock().queue {
+            Queue::Batches(batcher) => batcher.remove(ticket),
+            Queue::Sequences(sequences) => sequences.remove(ticket),
+        };
+        // Dropped outside the lock: a job frees its permit, which may wake others.
+        drop(job);
+    }
+
+    /// A panic elsewhere leaves the queue whole: each change to it is complete before user code runs.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        match self {
+            Self::Batches(batcher) => batcher.len(),
+            Self::Sequences(sequences) => sequences.len(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The answer to a job, as a future.
+///
+/// # Cancel safety
+/// Dropping it cancels the job: one that is queued leaves the queue at once, one that runs is
+/// dropped at the next stage.
+#[derive(Debug)]
+pub struct Pending {
+    answer: oneshot::Receiver<Result<Answer, Error>>,
+    /// Taken once the answer is there.
+    scheduler: Option<Arc<Scheduler>>,
+    ticket: Ticket,
+}
+
+impl Future for Pending {
+    type Output = Result<Answer, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = std::task::ready!(Pin::new(&mut self.answer).poll(cx));
+        self.scheduler = None;
+        // The sender never goes without an answer: see `request::Reply`.
+        Poll::Ready(answer.unwrap_or(Err(Error::Lost)))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(scheduler) = self.scheduler.take() {
+            scheduler.discard(self.ticket);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Joins requests to batches. Pure: the caller passes the time.
+//!
+//! Invariants: what is pushed comes out once, by [`Batcher::poll`] or [`Batcher::remove`]; a batch
+//! holds requests of one shape, in order of arrival, and at most `max_rows` rows; the oldest
+//! request never waits longer than `max_delay` while an instance asks.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::Ticket;
+
+/// How batches are formed.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Rows in a batch, at most. One request with more rows still makes a batch of its own.
+    pub max_rows: usize,
+    /// Rows at which a batch goes without waiting; the largest that can be formed is taken.
+    pub preferred: Vec<usize>,
+    /// How long the oldest request waits for company.
+    pub max_delay: Duration,
+    /// Whether requests are joined at all.
+    pub join: bool,
+}
+
+impl Policy {
+    /// Every request is a batch of its own.
+    pub fn each() -> Self {
+        Self {
+            max_rows: 1,
+            preferred: Vec::new(),
+            max_delay: Duration::ZERO,
+            join: false,
+        }
+    }
+}
+
+/// What an instance that asks for work should do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision<T> {
+    /// Run these.
+    Ready(Vec<T>),
+    /// Ask again at this time, or when something was pushed.
+    Until(Instant),
+    /// Ask again when something was pushed.
+    Idle,
+}
+
+/// The waiting requests of a model.
+#[derive(Debug)]
+pub struct Batcher<T> {
+    policy: Policy,
+    /// Requests by shape, each in order of arrival. Only requests of one shape can share a batch.
+    groups: Vec<Group<T>>,
+    next: Ticket,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Group<T> {
+    shape: Vec<i64>,
+    items: BTreeMap<Ticket, Item<T>>,
+}
+
+#[derive(Debug)]
+struct Item<T> {
+    rows: usize,
+    arrived: Instant,
+    value: T,
+}
+
+impl<T> Batcher<T> {
+    /// Makes an empty batcher.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            groups: Vec::new(),
+            next: 0,
+            len: 0,
+        }
+    }
+
+    /// Returns how many requests wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes in a request of `rows` rows. Requests with the same `shape` may share a batch.
+    pub fn push(&mut self, now: Instant, rows: usize, shape: Vec<i64>, value: T) -> Ticket {
+        let ticket = self.next;
+        self.next += 1;
+        self.len += 1;
+        let item = Item {
+            rows,
+            arrived: now,
+            value,
+        };
+        match self.groups.iter_mut().find(|group| group.shape == shape) {
+            Some(group) => {
+                group.items.insert(ticket, item);
+            }
+            None => self.groups.push(Group {
+                shape,
+                items: BTreeMap::from([(ticket, item)]),
+            }),
+        }
+        ticket
+    }
+
+    /// Takes a request out, if it still waits.
+    pub fn remove(&mut self, ticket: Ticket) -> Option<T> {
+        let index = self
+            .groups
+            .iter()
+            .position(|group| group.items.contains_key(&ticket))?;
+        let item = self.groups[index].items.remove(&ticket)?;
+        self.shrink(index, 1);
+        Some(item.value)
+    }
+
+    /// Decides what an instance with room should do now. With `hurry` nothing waits for company.
+    pub fn poll(&mut self, now: Instant, hurry: bool) -> Decision<T> {
+        let oldest = self
+            .groups
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, group)| group.items.keys().next().copied());
+        let Some((index, group)) = oldest else {
+            return Decision::Idle;
+        };
+        let count = match self.policy.choose(group, now, hurry) {
+            Ok(count) => count,
+            Err(until) => return Decision::Until(until),
+        };
+        let group = &mut self.groups[index];
+        let mut batch = Vec::with_capacity(count);
+        while batch.len() < count
+            && let Some((_, item)) = group.items.pop_first()
+        {
+            batch.push(item.value);
+        }
+        self.shrink(index, batch.len());
+        Decision::Ready(batch)
+    }
+
+    fn shrink(&mut self, group: usize, by: usize) {
+        self.len -= by;
+        if self.groups[group].items.is_empty() {
+            self.groups.swap_remove(group);
+        }
+    }
+}
+
+impl Policy {
+    /// Returns how many of the oldest requests make the next batch, or when to ask again.
+    fn choose<T>(&self, group: &Group<T>, now: Instant, hurry: bool) -> Result<usize, Instant> {
+        if !self.join {
+            return Ok(1);
+        }
+        let (mut count, mut rows, mut preferred) = (0, 0, None);
+        let mut full = false;
+        for item in group.items.values() {
+            if count > 0 && rows + item.rows > self.max_rows {
+                full = true;
+                break;
+            }
+            count += 1;
+            rows += item.rows;
+            if self.preferred.contains(&rows) {
+                preferred = Some(count);
+            }
+        }
+        full |= rows >= self.max_rows;
+        let waited_enough = |item: &Item<T>| now >= item.arrived + self.max_delay;
+        match group.items.values().next() {
+            _ if full || hurry => Ok(preferred.filter(|_| !hurry && !full).unwrap_or(count)),
+            _ if preferred.is_some() => Ok(preferred.unwrap_or(count)),
+            Some(oldest) if !waited_enough(oldest) => Err(oldest.arrived + self.max_delay),
+            _ => Ok(count),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "batcher_tests.rs"]
+mod tests;

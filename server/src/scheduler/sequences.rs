@@ -1,0 +1,247 @@
+//! Gives each sequence an instance of its own for as long as it lasts. Pure: the caller passes the
+//! time.
+//!
+//! A sequence holds a slot, which is an instance, from its start to its end, or until it was idle
+//! for too long. Sequences beyond the number of slots wait, with their requests, for one to come
+//! free.
+//!
+//! Invariant: requests of one sequence come out in order of arrival and all from one slot, and a
+//! slot never serves two sequences at a time.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use forebay_proto::{SequenceControl, SequenceId};
+
+use super::{Decision, Ticket};
+
+/// The sequences of a model and their waiting requests.
+#[derive(Debug)]
+pub struct Sequences<T> {
+    slots: Vec<Option<Sequence<T>>>,
+    backlog: VecDeque<Sequence<T>>,
+    max_idle: Duration,
+    next: Ticket,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Sequence<T> {
+    id: SequenceId,
+    items: BTreeMap<Ticket, Item<T>>,
+    /// When its last request came, or was taken.
+    active: Instant,
+}
+
+#[derive(Debug)]
+struct Item<T> {
+    end: bool,
+    value: T,
+}
+
+/// A request continues a sequence that is not there: it did not start, has ended, or was idle for
+/// too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownSequence;
+
+impl<T> Sequences<T> {
+    /// Makes `slots` free slots.
+    pub fn new(slots: usize, max_idle: Duration) -> Self {
+        Self {
+            slots: (0..slots).map(|_| None).collect(),
+            backlog: VecDeque::new(),
+            max_idle,
+            next: 0,
+            len: 0,
+        }
+    }
+
+    /// Returns how many requests wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes in a request.
+    ///
+    /// # Errors
+    /// The request does not start its sequence, and no such sequence is open.
+    pub fn push(
+        &mut self,
+        now: Instant,
+        control: SequenceControl,
+        value: T,
+    ) -> Result<Ticket, UnknownSequence> {
+        self.expire(now);
+        let ticket = self.next;
+        let open = self
+            .slots
+            .iter_mut()
+            .flatten()
+            .chain(&mut self.backlog)
+            .find(|sequence| sequence.id == control.id);
+        let item = Item {
+            end: control.end,
+            value,
+        };
+        match open {
+            Some(sequence) => {
+                sequence.items.insert(ticket, item);
+                sequence.active = now;
+            }
+            None if control.start => self.backlog.push_back(Sequence {
+                id: control.id,
+                items: BTreeMap::from([(ticket, item)]),
+                active: now,
+            }),
+            None => return Err(UnknownSequence),
+        }
+        self.next += 1;
+        self.len += 1;
+        self.fill();
+        Ok(ticket)
+    }
+
+    /// Takes a request out, if it still waits. A sequence whose only request goes this way is over.
+    pub fn remove(&mut self, ticket: Ticket) -> Option<T> {
+        let item = self
+            .slots
+            .iter_mut()
+            .flatten()
+            .chain(&mut self.backlog)
+            .find_map(|sequence| sequence.items.remove(&ticket))?;
+        self.len -= 1;
+        self.backlog.retain(|sequence| !sequence.items.is_empty());
+        Some(item.value)
+    }
+
+    /// Decides what the instance of `slot` should do now.
+    pub fn poll(&mut self, slot: usize, now: Instant) -> Decision<T> {
+        self.expire(now);
+        if let Some(sequence) = self.slots.get_mut(slot).and_then(Option::as_mut)
+            && let Some((_, item)) = sequence.items.pop_first()
+        {
+            sequence.active = now;
+            self.len -= 1;
+            if item.end {
+                // Requests after the end belong to the sequence's next life.
+                let rest = self.slots[slot].take();
+                self.backlog.extend(rest.filter(|rest| !rest.items.is_empty()));
+                self.fill();
+            }
+            return Decision::Ready(vec![item.value]);
+        }
+        let idle = self.slots.iter().flatten().filter(|sequence| sequence.items.is_empty());
+        match idle.map(|sequence| sequence.active + self.max_idle).min() {
+            Some(due) if !self.backlog.is_empty() => Decision::Until(due),
+            _ => Decision::Idle,
+        }
+    }
+
+    /// Ends sequences that were idle for too long.
+    fn expire(&mut self, now: Instant) {
+        for slot in &mut self.slots {
+            if slot.as_ref().is_some_and(|sequence| {
+                sequence.items.is_empty() && now >= sequence.active + self.max_idle
+            }) {
+                *slot = None;
+            }
+        }
+        self.fill();
+    }
+
+    /// Gives free slots to the sequences that wait longest.
+    fn fill(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_none()) {
+            *slot = self.backlog.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn control(id: u64, start: bool, end: bool) -> SequenceControl {
+        SequenceControl {
+            id: SequenceId::Number(id),
+            start,
+            end,
+        }
+    }
+
+    const IDLE: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_sequence_must_start() {
+        let now = Instant::now();
+        let mut sequences = Sequences::new(1, IDLE);
+        assert_eq!(sequences.push(now, control(1, false, false), 'a'), Err(UnknownSequence));
+        assert!(sequences.push(now, control(1, true, true), 'b').is_ok());
+        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['b']));
+        assert_eq!(sequences.push(now, control(1, false, false), 'c'), Err(UnknownSequence));
+    }
+
+    #[test]
+    fn a_sequence_without_a_slot_waits_for_one() {
+        let now = Instant::now();
+        let mut sequences = Sequences::new(1, IDLE);
+        sequences.push(now, control(1, true, false), 'a').unwrap();
+        sequences.push(now, control(2, true, true), 'b').unwrap();
+        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['a']));
+        assert_eq!(sequences.poll(0, now), Decision::Until(now + IDLE));
+        sequences.push(now, control(1, false, true), 'c').unwrap();
+        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['c']));
+        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['b']));
+    }
+
+    #[test]
+    fn an_idle_sequence_gives_its_slot_away() {
+        let now = Instant::now();
+        let mut sequences = Sequences::new(1, IDLE);
+        sequences.push(now, control(1, true, false), 'a').unwrap();
+        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['a']));
+        let later = now + IDLE;
+        assert_eq!(sequences.push(later, control(1, false, false), 'b'), Err(UnknownSequence));
+        sequences.push(later, control(2, true, false), 'c').unwrap();
+        assert_eq!(sequences.poll(0, later), Decision::Ready(vec!['c']));
+    }
+
+    proptest! {
+        #[test]
+        fn sequences_stay_in_order_and_keep_their_slot(
+            steps in proptest::collection::vec((0u64..5, any::<bool>(), 0u8..4, 0usize..3), 0..120),
+        ) {
+            let now = Instant::now();
+            let mut sequences = Sequences::new(3, IDLE);
+            let mut expected: BTreeMap<u64, VecDeque<(u64, u32)>> = BTreeMap::new();
+            let mut open: BTreeMap<u64, usize> = BTreeMap::new();
+            for (number, (id, poll, kind, slot)) in (0u32..).zip(steps) {
+                if poll {
+                    if let Decision::Ready(values) = sequences.poll(slot, now) {
+                        let (id, _) = values[0];
+                        let front = expected.get_mut(&id).unwrap().pop_front().unwrap();
+                        prop_assert_eq!(values[0], front);
+                        let held = *open.entry(id).or_insert(slot);
+                        if sequences.slots[slot].as_ref().is_none_or(|s| s.id != SequenceId::Number(id)) {
+                            open.remove(&id);
+                        } else {
+                            prop_assert_eq!(held, slot);
+                        }
+                    }
+                } else if sequences.push(now, control(id, kind != 1, kind == 2), (id, number)).is_ok() {
+                    expected.entry(id).or_default().push_back((id, number));
+                }
+                prop_assert_eq!(sequences.len(), expected.values().map(VecDeque::len).sum::<usize>());
+            }
+        }
+    }
+}

@@ -53,3 +53,58 @@ impl Module {
         Ok(zip.finish().context("finish the archive")?.into_inner())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{CModule, IValue};
+
+    use super::{
+        Attribute::{Bool, Float, Int},
+        *,
+    };
+
+    const MODULE: Module = Module {
+        class: "Attributes",
+        source: "\
+class Attributes(Module):
+  __parameters__ = []
+  __buffers__ = []
+  yes : bool
+  no : bool
+  large : int
+  negative : int
+  real : float
+  def forward(self: __torch__.Attributes) -> Tuple[bool, bool, int, int, float]:
+    return (self.yes, self.no, self.large, self.negative, self.real)
+",
+        attributes: &[
+            ("yes", Bool(true)),
+            ("no", Bool(false)),
+            ("large", Int(i64::MAX)),
+            ("negative", Int(-2)),
+            ("real", Float(-0.1)),
+        ],
+    };
+
+    #[test]
+    fn attributes_of_each_kind_reach_libtorch_unchanged() {
+        let module = CModule::load_data(&mut Cursor::new(MODULE.archive().unwrap())).unwrap();
+        let nothing: [IValue; 0] = [];
+        let expected = vec![
+            IValue::Bool(true),
+            IValue::Bool(false),
+            IValue::Int(i64::MAX),
+            IValue::Int(-2),
+            IValue::Double(-0.1),
+        ];
+        assert_eq!(
+            module.forward_is(&nothing).unwrap(),
+            IValue::Tuple(expected)
+        );
+    }
+
+    #[test]
+    fn one_module_gives_one_sequence_of_bytes() {
+        assert_eq!(MODULE.archive().unwrap(), MODULE.archive().unwrap());
+    }
+}

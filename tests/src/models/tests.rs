@@ -1,6 +1,6 @@
 //! Each model is written, loaded by libtorch and run.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::Barrier, thread};
 
 use tch::{CModule, Device, IValue, Kind, Tensor};
 use tempfile::TempDir;
@@ -235,15 +235,21 @@ fn keeps_a_traced_model_that_is_there() {
 }
 
 #[test]
-fn writers_of_one_repository_do_not_disturb_one_another() {
-    let dir = tempfile::tempdir().unwrap();
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| write(dir.path(), &[Fixture::Simple, Fixture::Counter]).unwrap());
-        }
-    });
-    for fixture in [Fixture::Simple, Fixture::Counter] {
-        assert_eq!(write_one(dir.path(), fixture).unwrap(), Outcome::Kept);
+fn of_several_writers_at_once_one_writes_and_the_others_keep_it() {
+    const WRITERS: usize = 8;
+    for fixture in [Fixture::Simple, Fixture::Counter, Fixture::Strings] {
+        let dir = tempfile::tempdir().unwrap();
+        let start = Barrier::new(WRITERS);
+        let write = || {
+            start.wait();
+            write_one(dir.path(), fixture).unwrap()
+        };
+        let outcomes = thread::scope(|scope| {
+            let writers = [(); WRITERS].map(|()| scope.spawn(write));
+            writers.map(|writer| writer.join().unwrap())
+        });
+        let written = outcomes.iter().filter(|&&o| o == Outcome::Written);
+        assert_eq!(written.count(), 1);
         CModule::load(model_file(&dir, fixture)).unwrap();
     }
 }

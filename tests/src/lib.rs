@@ -1,1 +1,3 @@
-//! .
+//! What the end-to-end tests of Forebay share.
+
+pub mod models;

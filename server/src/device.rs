@@ -7,13 +7,15 @@
 //! Invariant: memory that an operation touches is owned by it until it completes. Buffers go in by
 //! value, and [`Device::finish`] gives host tensors back once the operation is known to be done.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{model, tensor::HostTensor};
 
+mod config;
 mod cpu;
 pub mod simulated;
 
+pub use config::{Config, Kind};
 pub use cpu::Cpu;
 pub use simulated::Simulated;
 
@@ -97,6 +99,15 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
 
     /// Returns the time between two events that have happened.
     fn elapsed(&self, from: &Self::Event, to: &Self::Event) -> Duration;
+}
+
+/// The device of a server.
+#[derive(Debug, Clone)]
+pub enum AnyDevice {
+    /// The CPU.
+    Cpu(Arc<Cpu>),
+    /// An accelerator made of threads.
+    Simulated(Arc<Simulated>),
 }
 
 /// An operation of a device failed.

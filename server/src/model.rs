@@ -16,7 +16,7 @@ mod torchscript;
 pub use identity::Identity;
 pub use schema::{Argument, ArgumentKind, Schema};
 pub use torch_bytes::TorchBytes;
-pub use torchscript::TorchScript;
+pub use torchscript::{Settings as TorchSettings, TorchScript};
 
 /// A model that was loaded and checked.
 pub trait Model: Send + Sync + fmt::Debug {

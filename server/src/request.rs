@@ -1,7 +1,7 @@
 //! A request inside the server.
 //!
 //! A [`Job`] is the one value that moves down the pipe. It owns what the request holds (tensors,
-//! budget, span) and the duty to answer.
+//! budget) and the duty to answer.
 //!
 //! Invariant: each job is answered exactly once. [`Reply`] sees to it: dropped without an answer,
 //! it answers with an error.
@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use forebay_proto::{SequenceControl, Tensor};
 use tokio::sync::oneshot;
-use tracing::Span;
 
 use crate::{admission::Permit, error::Error};
 
@@ -29,8 +28,6 @@ pub struct Job {
     pub sequence: Option<SequenceControl>,
     /// The host memory it holds.
     pub permit: Option<Permit>,
-    /// The span `infer`.
-    pub span: Span,
     /// Where its time went so far.
     pub timings: Timings,
     /// Where its answer goes.

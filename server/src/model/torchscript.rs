@@ -178,6 +178,10 @@ impl Plan {
 
     fn outputs(&self, value: IValue) -> Result<Vec<HostTensor>, Error> {
         let values = match value {
+            // Lists of texts come back as lists of anything.
+            IValue::GenericList(values) if texts(&values).is_some() => {
+                vec![IValue::StringList(texts(&values).unwrap_or_default())]
+            }
             IValue::Tuple(values) | IValue::GenericList(values) => values,
             IValue::TensorList(tensors) => tensors.into_iter().map(IValue::Tensor).collect(),
             value => vec![value],
@@ -244,6 +248,14 @@ fn scalar_value(kind: ArgumentKind, scalar: &Tensor) -> Result<IValue, TchError>
         ArgumentKind::Bool => IValue::Bool(scalar.f_int64_value(&[0; 8][..scalar.dim()])? != 0),
         _ => IValue::Int(scalar.f_int64_value(&[0; 8][..scalar.dim()])?),
     })
+}
+
+fn texts(values: &[IValue]) -> Option<Vec<String>> {
+    let text = |value: &IValue| match value {
+        IValue::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    values.iter().map(text).collect()
 }
 
 fn strings(tensor: HostTensor) -> Result<Vec<String>, String> {

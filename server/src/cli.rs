@@ -1,0 +1,136 @@
+//! The command line of `forebay`.
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio::{net::TcpListener, signal::unix};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, Overrides},
+    registry,
+    repository::{ModelEntry, Report, Repository},
+    server::Server,
+    telemetry::Telemetry,
+};
+
+/// How long the last spans may take to be exported at the end.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Serves PyTorch models over gRPC (Open Inference Protocol, with Triton's extensions).
+#[derive(Debug, Parser)]
+#[command(name = "forebay", version)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the models of a repository until SIGTERM or Ctrl-C.
+    Serve {
+        /// The folder of models, in Triton's layout.
+        #[arg(long, value_name = "DIR")]
+        model_repository: Option<PathBuf>,
+        /// A TOML file; the environment (FOREBAY__SECTION__KEY) and flags override it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Address and port; port 0 takes a free one. [default: 127.0.0.1:8001]
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+    },
+    /// Say for each model of a repository what is wrong with it, and how to mend it.
+    Check {
+        /// The folder of models, in Triton's layout.
+        #[arg(long, value_name = "DIR")]
+        model_repository: PathBuf,
+    },
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What went wrong, with what was being done.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Serve {
+            model_repository,
+            config,
+            listen,
+        } => {
+            let overrides = Overrides {
+                listen,
+                model_repository,
+            };
+            let config = Config::read(config.as_deref(), overrides)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .thread_name("fb-async")
+                .enable_all()
+                .build()
+                .context("start the async runtime")?;
+            runtime.block_on(serve(config))
+        }
+        Command::Check { model_repository } => check(&model_repository),
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let telemetry = Telemetry::install(&config.telemetry)?;
+    tracing::info!(config = ?config, "starting");
+    // Caught from here on, so that a signal while models load also ends the server in order.
+    let shutdown = CancellationToken::new();
+    let signals = signals(shutdown.clone()).context("listen for signals")?;
+    let signals = tokio::spawn(signals);
+    let address = config.listen;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let server = Server::load(config, telemetry.tracer()).await?;
+    let address = listener.local_addr().context("read the address listened on")?;
+    announce(address).context("write to standard output")?;
+    let drained = server.serve(listener, shutdown).await?;
+    signals.abort();
+    tracing::info!(?drained, "stopped");
+    let flush = move || telemetry.shutdown(FLUSH_PATIENCE);
+    tokio::task::spawn_blocking(flush).await.context("export the last spans")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says where the server listens, in a form that scripts can wait for.
+fn announce(address: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on {address}")?;
+    out.flush()
+}
+
+fn signals(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what was accepted"),
+            _ = interrupt.recv() => tracing::info!("interrupted: finishing what was accepted"),
+        }
+        shutdown.cancel();
+    })
+}
+
+fn check(dir: &Path) -> anyhow::Result<ExitCode> {
+    let scanned = Repository::open(dir)?.scan()?;
+    let load = |entry: &ModelEntry| {
+        let faults = entry.versions.iter().filter_map(|version| {
+            let error = registry::try_load(entry, version).err()?;
+            Some(format!("version {}: {error}", version.number))
+        });
+        faults.collect()
+    };
+    let report = Report::new(&scanned, load);
+    write!(io::stdout().lock(), "{report}").context("write to standard output")?;
+    Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,226 @@
+//! The methods of `inference.GRPCInferenceService`.
+
+use std::{sync::Arc, time::Instant};
+
+use forebay_proto::{
+    InferRequest,
+    inference::{grpc_inference_service_server::GrpcInferenceService, *},
+};
+use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+use tonic::{Extensions, Request, Response, Status, Streaming};
+
+use super::{
+    admission_body::MessagePermits,
+    deadline::Deadline,
+    describe,
+    stream::{GRPC_ERROR_HEADER, InferStream, ORDER_HEADER, Options},
+};
+use crate::{
+    error::Error,
+    inference::{Inference, Origin},
+    registry::Registry,
+    telemetry::Parent,
+};
+
+/// Answers the protocol's calls.
+#[derive(Debug, Clone)]
+pub struct InferenceService {
+    /// The models.
+    pub registry: Arc<Registry>,
+    /// What answers requests to them.
+    pub inference: Inference,
+    /// Cancelled when the server stops taking requests.
+    pub draining: CancellationToken,
+    /// Requests of one stream that may be queued or run.
+    pub max_stream_items: usize,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn origin(permits: Option<&MessagePermits>, extensions: &Extensions, parent: Parent) -> Origin {
+    Origin {
+        permit: permits.and_then(MessagePermits::take),
+        arrived: Instant::now(),
+        deadline: extensions.get::<Deadline>().map(|deadline| deadline.0),
+        parent,
+    }
+}
+
+fn says(headers: &HeaderMap, name: &str, value: &str) -> bool {
+    headers.get(name).is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+}
+
+fn unserved<T>(what: &'static str) -> Answer<T> {
+    Err(Error::Unsupported(what).into())
+}
+
+const NO_MODEL_CONTROL: &str =
+    "models are loaded at start only: this server does not load or unload them on request";
+const NO_SHARED_MEMORY: &str =
+    "this server does not serve shared memory: send tensors in raw_input_contents";
+const NO_SETTINGS: &str =
+    "this server takes its trace and log settings from its configuration only";
+
+#[tonic::async_trait]
+impl GrpcInferenceService for InferenceService {
+    type ModelStreamInferStream = InferStream;
+
+    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Answer<ServerLiveResponse> {
+        Ok(Response::new(ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Answer<ServerReadyResponse> {
+        let ready = self.registry.all_ready() && !self.draining.is_cancelled();
+        Ok(Response::new(ServerReadyResponse { ready }))
+    }
+
+    async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
+        let ModelReadyRequest { name, version } = request.into_inner();
+        let ready = self.registry.find(&name, &version).is_ok();
+        Ok(Response::new(ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<ServerMetadataRequest>,
+    ) -> Answer<ServerMetadataResponse> {
+        Ok(Response::new(describe::server()))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<ModelMetadataRequest>,
+    ) -> Answer<ModelMetadataResponse> {
+        let ModelMetadataRequest { name, version } = request.into_inner();
+        let served = self.registry.find(&name, &version)?;
+        let versions = self.registry.versions(&name);
+        Ok(Response::new(describe::model(served, &versions)))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Answer<ModelConfigResponse> {
+        let ModelConfigRequest { name, version } = request.into_inner();
+        let served = self.registry.find(&name, &version)?;
+        let config = Some(served.settings.config.clone());
+        Ok(Response::new(ModelConfigResponse { config }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Answer<ModelStatisticsResponse> {
+        let ModelStatisticsRequest { name, version } = request.into_inner();
+        let asked = match name.as_str() {
+            "" => self.registry.ready().collect(),
+            name => vec![self.registry.find(name, &version)?],
+        };
+        let report = asked.iter().map(|served| served.statistics.report(&served.name, served.version));
+        Ok(Response::new(ModelStatisticsResponse {
+            model_stats: report.collect(),
+        }))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<RepositoryIndexRequest>,
+    ) -> Answer<RepositoryIndexResponse> {
+        let models = self.registry.index(request.into_inner().ready);
+        Ok(Response::new(RepositoryIndexResponse { models }))
+    }
+
+    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
+        let (metadata, extensions, message) = request.into_parts();
+        let parent = Parent::from_headers(&metadata.into_headers());
+        let origin = origin(extensions.get(), &extensions, parent);
+        let request = InferRequest::try_from(message).map_err(Error::from)?;
+        let response = self.inference.begin(request, origin)?.finish().await?;
+        Ok(Response::new(response.into()))
+    }
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Answer<InferStream> {
+        let (metadata, extensions, requests) = request.into_parts();
+        let headers = metadata.into_headers();
+        let options = Options {
+            completion_order: says(&headers, ORDER_HEADER, "completion"),
+            end_on_failure: says(&headers, GRPC_ERROR_HEADER, "true"),
+            max_items: self.max_stream_items,
+        };
+        let parent = Parent::from_headers(&headers);
+        let permits = extensions.get::<MessagePermits>().cloned();
+        let origin = move || origin(permits.as_ref(), &extensions, parent.clone());
+        let draining = self.draining.clone().cancelled_owned();
+        let inference = self.inference.clone();
+        let stream = InferStream::new(inference, requests, Box::new(origin), draining, options);
+        Ok(Response::new(stream))
+    }
+
+    async fn repository_model_load(
+        &self,
+        _: Request<RepositoryModelLoadRequest>,
+    ) -> Answer<RepositoryModelLoadResponse> {
+        unserved(NO_MODEL_CONTROL)
+    }
+
+    async fn repository_model_unload(
+        &self,
+        _: Request<RepositoryModelUnloadRequest>,
+    ) -> Answer<RepositoryModelUnloadResponse> {
+        unserved(NO_MODEL_CONTROL)
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        _: Request<SystemSharedMemoryStatusRequest>,
+    ) -> Answer<SystemSharedMemoryStatusResponse> {
+        unserved(NO_SHARED_MEMORY)
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _: Request<SystemSharedMemoryRegisterRequest>,
+    ) -> Answer<SystemSharedMemoryRegisterResponse> {
+        unserved(NO_SHARED_MEMORY)
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _: Request<SystemSharedMemoryUnregisterRequest>,
+    ) -> Answer<SystemSharedMemoryUnregisterResponse> {
+        unserved(NO_SHARED_MEMORY)
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _: Request<CudaSharedMemoryStatusRequest>,
+    ) -> Answer<CudaSharedMemoryStatusResponse> {
+        unserved(NO_SHARED_MEMORY)
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _: Request<CudaSharedMemoryRegisterRequest>,
+    ) -> Answer<CudaSharedMemoryRegisterResponse> {
+        unserved(NO_SHARED_MEMORY)
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: Request<CudaSharedMemoryUnregisterRequest>,
+    ) -> Answer<CudaSharedMemoryUnregisterResponse> {
+        unserved(NO_SHARED_MEMORY)
+    }
+
+    async fn trace_setting(&self, _: Request<TraceSettingRequest>) -> Answer<TraceSettingResponse> {
+        unserved(NO_SETTINGS)
+    }
+
+    async fn log_settings(&self, _: Request<LogSettingsRequest>) -> Answer<LogSettingsResponse> {
+        unserved(NO_SETTINGS)
+    }
+}

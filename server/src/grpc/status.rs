@@ -1,0 +1,38 @@
+//! The one table from errors to gRPC status codes.
+
+use forebay_proto::ProtocolError;
+use tonic::{Code, Status};
+
+use crate::{admission, error::Error, model};
+
+/// Returns the status code of an error.
+pub fn code(error: &Error) -> Code {
+    match error {
+        Error::Protocol(ProtocolError::SharedMemory { .. }) | Error::Unsupported(_) => {
+            Code::Unimplemented
+        }
+        Error::Protocol(_)
+        | Error::Signature(_)
+        | Error::InvalidVersion { .. }
+        | Error::MissingSequence { .. }
+        | Error::MissingStart { .. }
+        | Error::Model(model::Error::Input { .. }) => Code::InvalidArgument,
+        Error::UnknownModel { .. } | Error::UnknownVersion { .. } => Code::NotFound,
+        Error::NotReady { .. } | Error::QueueFull { .. } | Error::ShuttingDown => Code::Unavailable,
+        Error::Admission(
+            admission::Error::TooLarge { .. } | admission::Error::Exhausted { .. },
+        ) => Code::ResourceExhausted,
+        Error::DeadlineExceeded => Code::DeadlineExceeded,
+        Error::Cancelled => Code::Cancelled,
+        Error::Device(crate::device::Error::Model(model::Error::Input { .. })) => {
+            Code::InvalidArgument
+        }
+        Error::Model(_) | Error::Device(_) | Error::Lost => Code::Internal,
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(code(&error), error.to_string())
+    }
+}

@@ -1,0 +1,215 @@
+//! One bidirectional stream of requests and answers.
+//!
+//! The whole stream lives in its response side: requests are read, queued and awaited where answers
+//! are asked for. So a client that vanishes drops everything at once, and one that does not read
+//! its answers is not read either.
+//!
+//! Invariant: each request that is read gets one answer, in the order of requests (or as they
+//! finish, where the stream's metadata asks), before the stream ends; a status ends the stream only
+//! for what concerns it as a whole.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use forebay_proto::{
+    InferRequest, InferResponse, Parameter, StreamReply,
+    inference::{ModelInferRequest, ModelStreamInferResponse},
+};
+use futures_util::{
+    Stream, StreamExt,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Status, Streaming};
+
+use super::status::code;
+use crate::{
+    error::Error,
+    inference::{Inference, Origin},
+};
+
+/// Metadata with which a stream asks for answers as they finish: `completion`.
+pub(super) const ORDER_HEADER: &str = "forebay-response-order";
+
+/// Metadata with which a stream asks to be ended, with its status code, by the first failure.
+pub(super) const GRPC_ERROR_HEADER: &str = "triton_grpc_error";
+
+type Item = Result<ModelStreamInferResponse, Status>;
+type Reply = Pin<Box<dyn Future<Output = Item> + Send>>;
+
+/// What a stream asked for in its metadata.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Options {
+    /// Answers come as they finish.
+    pub(super) completion_order: bool,
+    /// The first failure ends the stream.
+    pub(super) end_on_failure: bool,
+    /// Requests that may be queued or run.
+    pub(super) max_items: usize,
+}
+
+/// The response side of a stream.
+pub struct InferStream {
+    inference: Inference,
+    /// `None` once no more requests are read.
+    requests: Option<Streaming<ModelInferRequest>>,
+    running: Running,
+    origin: Box<dyn Fn() -> Origin + Send>,
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    options: Options,
+    /// How the stream ends, where it does not end well.
+    end: Option<Status>,
+}
+
+enum Running {
+    InOrder(FuturesOrdered<Reply>),
+    AsFinished(FuturesUnordered<Reply>),
+}
+
+impl Running {
+    fn len(&self) -> usize {
+        match self {
+            Self::InOrder(replies) => replies.len(),
+            Self::AsFinished(replies) => replies.len(),
+        }
+    }
+
+    fn push(&mut self, reply: Reply) {
+        match self {
+            Self::InOrder(replies) => replies.push_back(reply),
+            Self::AsFinished(replies) => replies.push(reply),
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        match self {
+            Self::InOrder(replies) => replies.poll_next_unpin(cx),
+            Self::AsFinished(replies) => replies.poll_next_unpin(cx),
+        }
+    }
+}
+
+impl InferStream {
+    /// Makes the response side of a stream of `requests`. `origin` is called for each request that
+    /// was decoded, and `draining` ends the reading.
+    pub(super) fn new(
+        inference: Inference,
+        requests: Streaming<ModelInferRequest>,
+        origin: Box<dyn Fn() -> Origin + Send>,
+        draining: WaitForCancellationFutureOwned,
+        options: Options,
+    ) -> Self {
+        Self {
+            inference,
+            requests: Some(requests),
+            running: if options.completion_order {
+                Running::AsFinished(FuturesUnordered::new())
+            } else {
+                Running::InOrder(FuturesOrdered::new())
+            },
+            origin,
+            draining: Box::pin(draining),
+            options,
+            end: None,
+        }
+    }
+
+    /// Reads requests while there is room for them.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) {
+        if self.requests.is_some() && self.draining.as_mut().poll(cx).is_ready() {
+            self.stop_reading(Some(Error::ShuttingDown.into()));
+        }
+        while self.running.len() < self.options.max_items
+            && let Some(requests) = &mut self.requests
+        {
+            match requests.poll_next_unpin(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => self.stop_reading(None),
+                Poll::Ready(Some(Err(status))) => self.stop_reading(Some(status)),
+                Poll::Ready(Some(Ok(message))) => {
+                    let reply = self.begin(message);
+                    self.running.push(reply);
+                }
+            }
+        }
+    }
+
+    fn stop_reading(&mut self, end: Option<Status>) {
+        self.requests = None;
+        self.end = end;
+    }
+
+    /// Queues a request, now: requests run in the order in which they were read.
+    fn begin(&self, message: ModelInferRequest) -> Reply {
+        let (id, model_name) = (message.id.clone(), message.model_name.clone());
+        let end_on_failure = self.options.end_on_failure;
+        let origin = (self.origin)();
+        let begun = InferRequest::try_from(message).map_err(Error::from).and_then(|request| {
+            let final_flag = request.flag("triton_enable_empty_final_response")?;
+            Ok((final_flag, self.inference.begin(request, origin)?))
+        });
+        Box::pin(async move {
+            let answer = match begun {
+                Ok((final_flag, running)) => running.finish().await.map(|mut response| {
+                    if final_flag {
+                        mark_final(&mut response);
+                    }
+                    response
+                }),
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(response) => Ok(StreamReply::Answer(response).into()),
+                Err(error) if end_on_failure => Err(error.into()),
+                Err(error) => Ok(StreamReply::Failure {
+                    id,
+                    model_name,
+                    code: Some(code(&error).into()),
+                    message: error.to_string(),
+                }
+                .into()),
+            }
+        })
+    }
+}
+
+/// Every answer here is the only one to its request.
+fn mark_final(response: &mut InferResponse) {
+    let name = "triton_final_response".to_owned();
+    response.parameters.insert(name, Parameter::Bool(true));
+}
+
+impl Stream for InferStream {
+    type Item = Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        loop {
+            self.poll_requests(cx);
+            let reading = self.requests.is_some();
+            match self.running.poll_next(cx) {
+                Poll::Ready(Some(Err(status))) => {
+                    self.stop_reading(None);
+                    self.running = Running::InOrder(FuturesOrdered::new());
+                    return Poll::Ready(Some(Err(status)));
+                }
+                Poll::Ready(Some(reply)) => return Poll::Ready(Some(reply)),
+                Poll::Ready(None) if reading => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(self.end.take().map(Err)),
+                // A full stream has room again only through an answer, and none is there.
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for InferStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InferStream")
+            .field("running", &self.running.len())
+            .field("reading", &self.requests.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,241 @@
+//! From a request that was received to its answer: finds the model, checks the request against its
+//! signature, queues it, and waits for the answer up to the deadline.
+//!
+//! Invariant: every request to a model counts once in its statistics, whatever becomes of it.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use forebay_proto::{InferRequest, InferResponse, Parameter, Parameters, Tensor};
+use tracing::Span;
+
+use crate::{
+    admission::Permit,
+    error::Error,
+    registry::{Registry, Served},
+    request::{Answer, Job, Reply, Timings},
+    scheduler::Pending,
+    signature::Signature,
+    telemetry::Tracer,
+};
+
+/// Answers requests.
+#[derive(Debug, Clone)]
+pub struct Inference {
+    registry: Arc<Registry>,
+    tracer: Tracer,
+}
+
+/// What comes with a request, besides its message.
+#[derive(Debug)]
+pub struct Origin {
+    /// The host memory that was reserved for the message.
+    pub permit: Option<Permit>,
+    /// When the message asked for it.
+    pub arrived: Instant,
+    /// The deadline of the call.
+    pub deadline: Option<Instant>,
+    /// The caller's trace.
+    pub parent: crate::telemetry::Parent,
+}
+
+/// A request that is queued or runs.
+///
+/// # Cancel safety
+/// Dropping it cancels the request.
+#[derive(Debug)]
+pub struct Running {
+    pending: Pending,
+    deadline: Option<Instant>,
+    account: Account,
+    span: Span,
+    tracer: Tracer,
+    /// Names of the outputs asked for; empty means all.
+    outputs: Vec<String>,
+    id: String,
+    echo_timings: bool,
+}
+
+impl Inference {
+    /// Answers requests to the models of `registry`.
+    pub fn new(registry: Arc<Registry>, tracer: Tracer) -> Self {
+        Self { registry, tracer }
+    }
+
+    /// Queues a request. Requests run in the order of these calls.
+    ///
+    /// # Errors
+    /// The model is not there, the request does not fit it, or its queue is full.
+    pub fn begin(&self, request: InferRequest, origin: Origin) -> Result<Running, Error> {
+        let served = self.registry.find(&request.model_name, &request.model_version)?;
+        let account = Account::open(Arc::clone(served), origin.arrived);
+        let rows = served.settings.signature.check(&request, &request.model_name)?;
+        let deadline = deadline(served, &request, origin.deadline)?;
+        let sequence = request.sequence()?;
+        let echo_timings = request.flag("forebay_timings")?;
+        let span = tracing::info_span!(
+            "infer",
+            model = served.name,
+            version = served.version,
+            id = request.id,
+            bytes = request.input_bytes(),
+        );
+        origin.parent.adopt(&span);
+        let (reply, answer) = Reply::channel();
+        let job = Job {
+            model: request.model_name,
+            inputs: in_order(request.inputs, &served.settings.signature),
+            rows,
+            deadline,
+            sequence,
+            permit: origin.permit,
+            timings: Timings::new(origin.arrived),
+            reply,
+        };
+        let pending = served.scheduler.submit(job, answer)?;
+        Ok(Running {
+            pending,
+            deadline,
+            account,
+            span,
+            tracer: self.tracer.clone(),
+            outputs: request.outputs,
+            id: request.id,
+            echo_timings,
+        })
+    }
+}
+
+impl Running {
+    /// Waits for the answer, up to the deadline.
+    ///
+    /// # Errors
+    /// The deadline passed, or the model or its device failed.
+    pub async fn finish(self) -> Result<InferResponse, Error> {
+        let Self {
+            pending,
+            deadline,
+            account,
+            span,
+            tracer,
+            outputs,
+            id,
+            echo_timings,
+        } = self;
+        let answer = match deadline {
+            // Dropping the pending answer takes the job out of the queue, and frees its memory.
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), pending)
+                .await
+                .unwrap_or(Err(Error::DeadlineExceeded)),
+            None => pending.await,
+        };
+        let Answer {
+            outputs: all,
+            timings,
+        } = answer?;
+        tracer.record_stages(&span, &timings);
+        let served = account.success(&timings);
+        Ok(InferResponse {
+            model_name: served.name.clone(),
+            model_version: served.version.to_string(),
+            id,
+            parameters: if echo_timings { timing_parameters(&timings) } else { Parameters::new() },
+            outputs: select(all, &outputs),
+        })
+    }
+}
+
+/// Puts the inputs in the order of the signature.
+fn in_order(inputs: Vec<Tensor>, signature: &Signature) -> Vec<Option<Tensor>> {
+    if let [one] = &signature.inputs[..]
+        && !one.optional
+    {
+        return inputs.into_iter().map(Some).collect();
+    }
+    let mut by_name: HashMap<String, Tensor> = inputs
+        .into_iter()
+        .map(|tensor| (tensor.name().to_owned(), tensor))
+        .collect();
+    signature.inputs.iter().map(|spec| by_name.remove(&spec.name)).collect()
+}
+
+/// Picks the outputs asked for, in that order.
+fn select(mut all: Vec<Tensor>, names: &[String]) -> Vec<Tensor> {
+    if names.is_empty() {
+        return all;
+    }
+    let mut pick = |name: &String| {
+        let place = all.iter().position(|tensor| tensor.name() == name)?;
+        Some(all.swap_remove(place))
+    };
+    names.iter().filter_map(&mut pick).collect()
+}
+
+/// The earliest of the call's deadline, the request's own timeout, and the model's.
+///
+/// The request's `timeout` counts, unless the model sets a timeout and does not let it be changed.
+fn deadline(
+    served: &Served,
+    request: &InferRequest,
+    call: Option<Instant>,
+) -> Result<Option<Instant>, Error> {
+    let policy = &served.settings.queue;
+    let own = request
+        .timeout()?
+        .filter(|_| policy.default_timeout.is_none() || policy.allow_timeout_override);
+    let timeout = own.into_iter().chain(policy.default_timeout).min();
+    let queue = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    Ok(queue.into_iter().chain(call).min())
+}
+
+fn timing_parameters(timings: &Timings) -> Parameters {
+    let nanos = |duration: Duration| {
+        Parameter::Int64(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+    };
+    let mut parameters = Parameters::from([("forebay_queue_ns".to_owned(), nanos(timings.queue()))]);
+    if let Some(stages) = &timings.stages {
+        for (name, duration) in [
+            ("forebay_h2d_ns", stages.h2d),
+            ("forebay_compute_ns", stages.compute),
+            ("forebay_d2h_ns", stages.d2h),
+        ] {
+            parameters.insert(name.to_owned(), nanos(duration));
+        }
+    }
+    parameters
+}
+
+/// An open entry in a model's statistics: a failure, unless it is closed as a success.
+#[derive(Debug)]
+struct Account {
+    served: Arc<Served>,
+    began: Instant,
+    succeeded: bool,
+}
+
+impl Account {
+    fn open(served: Arc<Served>, began: Instant) -> Self {
+        Self {
+            served,
+            began,
+            succeeded: false,
+        }
+    }
+
+    fn success(mut self, timings: &Timings) -> Arc<Served> {
+        self.succeeded = true;
+        self.served.statistics.record_success(timings, self.began.elapsed());
+        Arc::clone(&self.served)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if !self.succeeded {
+            self.served.statistics.record_failure(self.began.elapsed());
+        }
+    }
+}

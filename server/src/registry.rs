@@ -1,0 +1,155 @@
+//! The models that are served, by name and version.
+//!
+//! Invariant: a model either is ready, with running instances, or has a reason why not; `ModelReady`
+//! and the index tell which.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use forebay_proto::inference::repository_index_response::ModelIndex;
+
+use crate::{error::Error, repository::ScannedModel};
+
+mod load;
+mod served;
+
+pub use load::{Loader, try_load};
+pub use served::Served;
+
+/// The models that are served.
+#[derive(Debug, Default)]
+pub struct Registry {
+    models: BTreeMap<String, Versions>,
+}
+
+/// The versions of a model, and what became of them.
+#[derive(Debug, Default)]
+struct Versions {
+    ready: BTreeMap<u64, Arc<Served>>,
+    /// Versions that did not load. Version 0 stands for a model whose configuration is wrong.
+    failed: BTreeMap<u64, String>,
+}
+
+impl Registry {
+    /// Loads every model that was found. Blocks while files are read; call it on a thread of its own.
+    pub fn load(scanned: Vec<ScannedModel>, loader: &Loader) -> Self {
+        let mut models = BTreeMap::new();
+        for scanned in scanned {
+            let (name, versions) = match scanned {
+                Ok(entry) => (entry.settings.name.clone(), Versions::load(&entry, loader)),
+                Err(fault) => {
+                    tracing::error!(model = %fault.name, faults = ?fault.faults, "model is wrong");
+                    let reason = fault.faults.join("; ");
+                    let failed = BTreeMap::from([(0, reason)]);
+                    let versions = Versions {
+                        failed,
+                        ..Versions::default()
+                    };
+                    (fault.name, versions)
+                }
+            };
+            models.insert(name, versions);
+        }
+        Self { models }
+    }
+
+    /// Finds a version of a model; an empty `version` is the latest that is ready.
+    ///
+    /// # Errors
+    /// There is no such model or version, or it did not load.
+    pub fn find(&self, model: &str, version: &str) -> Result<&Arc<Served>, Error> {
+        let versions = self.models.get(model).ok_or_else(|| Error::UnknownModel {
+            model: model.to_owned(),
+        })?;
+        let not_ready = |version: u64, reason: &str| Error::NotReady {
+            model: model.to_owned(),
+            version,
+            reason: reason.to_owned(),
+        };
+        if version.is_empty() {
+            return match (versions.ready.last_key_value(), versions.failed.last_key_value()) {
+                (Some((_, served)), _) => Ok(served),
+                (None, Some((&version, reason))) => Err(not_ready(version, reason)),
+                (None, None) => Err(Error::UnknownModel {
+                    model: model.to_owned(),
+                }),
+            };
+        }
+        let number: u64 = version.parse().map_err(|_| Error::InvalidVersion {
+            model: model.to_owned(),
+            version: version.to_owned(),
+        })?;
+        match (versions.ready.get(&number), versions.failed.get(&number)) {
+            (Some(served), _) => Ok(served),
+            (None, Some(reason)) => Err(not_ready(number, reason)),
+            (None, None) => Err(Error::UnknownVersion {
+                model: model.to_owned(),
+                version: version.to_owned(),
+            }),
+        }
+    }
+
+    /// Returns the versions of a model that are ready.
+    pub fn versions(&self, model: &str) -> Vec<u64> {
+        let versions = self.models.get(model);
+        versions.map_or_else(Vec::new, |versions| versions.ready.keys().copied().collect())
+    }
+
+    /// Returns every version of every model that is ready.
+    pub fn ready(&self) -> impl Iterator<Item = &Arc<Served>> {
+        self.models.values().flat_map(|versions| versions.ready.values())
+    }
+
+    /// Returns whether every model loaded.
+    pub fn all_ready(&self) -> bool {
+        self.models.values().all(|versions| versions.failed.is_empty())
+    }
+
+    /// Lists the models and their states.
+    pub fn index(&self, only_ready: bool) -> Vec<ModelIndex> {
+        let mut index = Vec::new();
+        for (name, versions) in &self.models {
+            let entry = |version: u64, state: &str, reason: &str| ModelIndex {
+                name: name.clone(),
+                version: if version == 0 { String::new() } else { version.to_string() },
+                state: state.to_owned(),
+                reason: reason.to_owned(),
+            };
+            index.extend(versions.ready.keys().map(|&version| entry(version, "READY", "")));
+            if !only_ready {
+                let failed = versions.failed.iter();
+                index.extend(failed.map(|(&version, reason)| entry(version, "UNAVAILABLE", reason)));
+            }
+        }
+        index
+    }
+
+    /// Lets the models finish what is queued, and ends their threads. Blocks until they have.
+    pub fn close(&self) {
+        for served in self.ready() {
+            served.scheduler.close();
+        }
+        for served in self.ready() {
+            served.join();
+        }
+    }
+}
+
+impl Versions {
+    fn load(entry: &crate::repository::ModelEntry, loader: &Loader) -> Self {
+        let mut versions = Self::default();
+        for version in &entry.versions {
+            match loader.load(entry, version) {
+                Ok(served) => {
+                    tracing::info!(model = %served.name, version = version.number, "model is ready");
+                    versions.ready.insert(version.number, Arc::new(served));
+                }
+                Err(error) => {
+                    let (model, reason) = (&entry.settings.name, error.to_string());
+                    tracing::error!(%model, version = version.number, %reason, "model did not load");
+                    versions.failed.insert(version.number, reason);
+                }
+            }
+        }
+        versions
+    }
+}

@@ -1,0 +1,154 @@
+//! Loads a version of a model and starts its instances.
+
+use std::sync::{Arc, Mutex};
+
+use super::Served;
+use crate::{
+    admission::Budget,
+    device::{self, AnyDevice, Device},
+    executor::{self, Context, Parts, Pipeline},
+    memory::Pool,
+    model::{self, Identity, Model, TorchScript},
+    repository::{Backend, InstanceKind, ModelEntry, ModelSettings, Scheduling, Version},
+    scheduler::Scheduler,
+    statistics::Statistics,
+};
+
+/// What models are loaded with.
+#[derive(Debug)]
+pub struct Loader {
+    /// Where they run.
+    pub device: AnyDevice,
+    /// Where batches are gathered.
+    pub pool: Pool,
+    /// What replies are charged to.
+    pub budget: Budget,
+    /// Depth and mode of their pipelines.
+    pub executor: executor::Config,
+    /// Requests of one model that may wait, where its configuration does not say.
+    pub max_queue_items: usize,
+    /// libtorch's threads within one operation.
+    pub intra_op_threads: usize,
+}
+
+/// A version of a model cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its file does not load, or does not fit its configuration.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// The device has no room for it.
+    #[error(transparent)]
+    Device(#[from] device::Error),
+    /// It asks for a device that is not there.
+    #[error("instance_group: {0} asks for a GPU, but this server runs on the CPU; write kind: KIND_CPU or KIND_AUTO")]
+    NoGpu(&'static str),
+}
+
+impl Loader {
+    /// Loads a version of a model and starts its instances.
+    ///
+    /// # Errors
+    /// The version cannot be served; the text says why and what to do.
+    pub fn load(&self, entry: &ModelEntry, version: &Version) -> Result<Served, Error> {
+        let settings = &entry.settings;
+        let model = open(settings, version, self.intra_op_threads, &self.pool)?;
+        let instances: usize = settings.instances.iter().map(|group| group.count).sum();
+        let scheduler = Arc::new(Scheduler::new(
+            &settings.scheduling,
+            settings.max_batch_size,
+            instances,
+            settings.queue.max_queue_size.unwrap_or(self.max_queue_items),
+        ));
+        let statistics = Arc::<Statistics>::default();
+        let context = Arc::new(Context {
+            signature: settings.signature.clone(),
+            pool: self.pool.clone(),
+            budget: self.budget.clone(),
+            statistics: Arc::clone(&statistics),
+        });
+        let mut served = Served {
+            name: settings.name.clone(),
+            version: version.number,
+            settings: settings.clone(),
+            scheduler,
+            statistics,
+            pipelines: Mutex::default(),
+        };
+        match self.start(&*model, &served, &context, instances) {
+            Ok(pipelines) => {
+                served.pipelines = Mutex::new(pipelines);
+                Ok(served)
+            }
+            Err(error) => {
+                // Instances that did start find the queue closed and end.
+                served.scheduler.close();
+                Err(error)
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        model: &dyn Model,
+        served: &Served,
+        context: &Arc<Context>,
+        instances: usize,
+    ) -> Result<Vec<Pipeline>, Error> {
+        (0..instances)
+            .map(|index| match &self.device {
+                AnyDevice::Cpu(device) => self.spawn(device, model, served, context, index),
+                AnyDevice::Simulated(device) => self.spawn(device, model, served, context, index),
+            })
+            .collect()
+    }
+
+    fn spawn<D: Device>(
+        &self,
+        device: &Arc<D>,
+        model: &dyn Model,
+        served: &Served,
+        context: &Arc<Context>,
+        index: usize,
+    ) -> Result<Pipeline, Error> {
+        Ok(Pipeline::spawn(Parts {
+            device: Arc::clone(device),
+            scheduler: Arc::clone(&served.scheduler),
+            index,
+            instance: model.instance()?,
+            context: Arc::clone(context),
+            config: self.executor,
+        })?)
+    }
+}
+
+/// Loads a version of a model as far as it takes to know that it could be served.
+///
+/// # Errors
+/// As [`Loader::load`].
+pub fn try_load(entry: &ModelEntry, version: &Version) -> Result<(), Error> {
+    open(&entry.settings, version, 1, &Pool::new(0))?.instance()?;
+    Ok(())
+}
+
+fn open(
+    settings: &ModelSettings,
+    version: &Version,
+    intra_op_threads: usize,
+    pool: &Pool,
+) -> Result<Box<dyn Model>, Error> {
+    if settings.instances.iter().any(|group| group.kind == InstanceKind::Gpu) {
+        return Err(Error::NoGpu("KIND_GPU"));
+    }
+    let signature = settings.signature.clone();
+    Ok(match settings.backend {
+        Backend::Identity => Box::new(Identity::new(&signature)?),
+        Backend::TorchScript => {
+            let torch = model::TorchSettings {
+                intra_op_threads,
+                stateful: matches!(settings.scheduling, Scheduling::Sequence(_)),
+            };
+            Box::new(TorchScript::load(&version.file, signature, torch, pool.clone())?)
+        }
+    })
+}

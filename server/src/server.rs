@@ -1,0 +1,152 @@
+//! The composition root: the only place that builds the parts and joins them.
+//!
+//! A [`Server`] is made with its models loaded; [`Server::serve`] takes a listener that is bound.
+//!
+//! Invariant: once `serve` has returned, every accepted request is answered or its connection was
+//! cut at the end of the drain, and every thread of the executor has ended.
+
+use std::{io, sync::Arc, thread};
+
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admission::Budget,
+    config::Config,
+    device::AnyDevice,
+    grpc::{self, Health, InferenceService},
+    inference::Inference,
+    memory::Pool,
+    registry::{Loader, Registry},
+    repository::{self, Repository},
+    telemetry::Tracer,
+    transport::{self, Drained},
+};
+
+/// A server whose models are loaded.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    registry: Arc<Registry>,
+    budget: Budget,
+    device: AnyDevice,
+    tracer: Tracer,
+}
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The repository as a whole is unusable.
+    #[error(transparent)]
+    Repository(#[from] repository::Error),
+    /// The system gives no thread.
+    #[error("cannot start a thread to load models")]
+    Thread(#[source] io::Error),
+    /// Loading panicked.
+    #[error("loading the models panicked; see the log")]
+    Loading,
+}
+
+impl Server {
+    /// Loads the models of the repository. Models that are wrong are logged, and not ready.
+    ///
+    /// # Errors
+    /// The repository as a whole cannot be read.
+    pub async fn load(config: Config, tracer: Tracer) -> Result<Self, Error> {
+        let budget = Budget::new("host", config.admission.host_bytes.as_u64());
+        let device = config.device.open();
+        let scanned = Repository::open(&config.model_repository)?.scan()?;
+        let instances: usize = scanned
+            .iter()
+            .flatten()
+            .flat_map(|entry| entry.settings.instances.iter().map(|group| group.count))
+            .sum();
+        // Idle slabs may take an eighth of what requests may.
+        let keep = usize::try_from(budget.capacity() / 8).unwrap_or(usize::MAX);
+        let loader = Loader {
+            device: device.clone(),
+            pool: Pool::new(keep),
+            budget: budget.clone(),
+            executor: config.executor,
+            max_queue_items: config.scheduler.max_queue_items,
+            intra_op_threads: threads(config.scheduler.intra_op_threads, instances),
+        };
+        let registry = off_the_workers("fb-load", move || Registry::load(scanned, &loader)).await?;
+        Ok(Self {
+            config,
+            registry: Arc::new(registry),
+            budget,
+            device,
+            tracer,
+        })
+    }
+
+    /// Returns the models.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Returns the host memory that requests and replies are charged to.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Returns where the models run.
+    pub fn device(&self) -> &AnyDevice {
+        &self.device
+    }
+
+    /// Serves until `shutdown` is cancelled; then finishes what was accepted, for at most
+    /// `transport.drain_timeout`.
+    ///
+    /// # Errors
+    /// The system gives no thread to wait for the executor on.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<Drained, Error> {
+        let service = InferenceService {
+            registry: Arc::clone(&self.registry),
+            inference: Inference::new(Arc::clone(&self.registry), self.tracer),
+            draining: shutdown.clone(),
+            max_stream_items: self.config.scheduler.max_stream_items,
+        };
+        let health = Health::default();
+        health.set(self.registry.all_ready()).await;
+        let routes = grpc::routes(service, &health, &self.budget, &self.config.admission);
+        let gone = async {
+            shutdown.cancelled().await;
+            health.set(false).await;
+        };
+        let serving =
+            transport::serve(listener, routes, &self.config.transport, shutdown.clone());
+        let (drained, ()) = tokio::join!(serving, gone);
+        let registry = self.registry;
+        off_the_workers("fb-close", move || registry.close()).await?;
+        Ok(drained)
+    }
+}
+
+/// Divides the cores by the instances, unless the configuration says how many.
+fn threads(configured: usize, instances: usize) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    match configured {
+        0 => (cores / instances.max(1)).max(1),
+        threads => threads,
+    }
+}
+
+/// Runs what blocks on a thread of its own.
+async fn off_the_workers<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (done, result) = oneshot::channel();
+    let run = move || {
+        // The caller may have been cancelled; then nobody waits for the result.
+        let _unwanted = done.send(work());
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::Thread)?;
+    result.await.map_err(|_| Error::Loading)
+}

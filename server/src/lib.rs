@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The Forebay inference server.
+
+pub mod admission;
+pub mod grpc;
+pub mod transport;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use forebay_proto::inference::ModelInferResponse;
+use forebay_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use forebay_proto::inference::{ModelInferRequest, ModelInferResponse};
 use forebay_server::{admission, transport};
 use tonic::Code;
+use tonic::transport::Endpoint;
 
 use super::harness::{LONG, Server, until, within};
 use super::raw::{Client, INFER, STREAM, infer, prefix};
@@ -217,4 +219,27 @@ async fn each_message_brings_a_permit_of_its_own_length() {
     }
     assert_eq!(call.ended().await.code(), Code::Ok);
     until(|| server.budget.used() == (messages[3].len() - 5) as u64).await;
+}
+
+#[tokio::test]
+async fn a_stock_client_learns_why_its_message_was_refused_while_it_still_sends() {
+    let admission = admission::Config {
+        max_message_bytes: ByteSize::mib(1),
+        ..admission::Config::default()
+    };
+    let server = Server::start(transport::Config::default(), &admission).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+    let mut client = GrpcInferenceServiceClient::new(endpoint.connect().await.unwrap());
+    for _ in 0..20 {
+        let request = ModelInferRequest {
+            raw_input_contents: vec![vec![0; 5 * MIB].into()],
+            ..ModelInferRequest::default()
+        };
+        let status = within(client.model_infer(request)).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        assert!(
+            status.message().contains("admission.max_message_bytes"),
+            "{status}"
+        );
+    }
 }

@@ -32,6 +32,18 @@ async fn a_stream_past_its_deadline_ends_after_what_it_has_sent() {
 }
 
 #[tokio::test]
+async fn a_deadline_frees_what_a_peer_that_does_not_read_makes_the_server_hold() {
+    let server = Server::with_budget(1_000_000).await;
+    let mut client = Client::connect(server.address).await;
+    let mut call = client.call_with(STREAM, &[("grpc-timeout", "500m")]);
+    // More replies than the windows of a client that reads none of them let through.
+    call.send(infer("verbose", 100).repeat(100), false);
+    within(server.script.call_ended.cancelled()).await;
+    within(server.budget.drained()).await;
+    assert_eq!(call.ended().await.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
 async fn a_deadline_ends_a_message_that_waits_for_its_bytes() {
     let server = Server::with_budget(1000).await;
     let _held = server.budget.charge(1000);

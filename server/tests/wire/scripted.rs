@@ -51,8 +51,13 @@ impl Script {
             "panic" => panic!("scripted"),
             _ => {}
         }
+        let raw_output_contents = match request.model_name.as_str() {
+            "verbose" => vec![vec![0; 64 * 1024].into()],
+            _ => Vec::new(),
+        };
         ModelInferResponse {
             id,
+            raw_output_contents,
             ..ModelInferResponse::default()
         }
     }

@@ -1,12 +1,17 @@
 //! A response body that ends at the call's deadline.
+//!
+//! A peer that does not read keeps hyper from asking the body for more, so the body cannot watch
+//! the clock by itself: a task drops what it holds when the time comes, asked or not.
 
 use std::future::Future;
+use std::mem::replace;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::Frame;
-use tokio::time::Sleep;
+use http_body::{Body as _, Frame};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -15,21 +20,38 @@ use crate::grpc::trailers;
 
 /// Returns a body that yields what `inner` yields until the limit, and then says that it passed.
 pub(super) fn limited(inner: Body, limit: Limit) -> Body {
-    let timer = Box::pin(tokio::time::sleep_until(limit.at));
-    let inner = Some(inner);
+    if inner.is_end_stream() {
+        return inner;
+    }
+    let state = Arc::new(Mutex::new(State::Open(inner)));
+    let watched = Arc::clone(&state);
+    let watch = AbortOnDropHandle::new(tokio::spawn(async move {
+        tokio::time::sleep_until(limit.at).await;
+        let inner = replace(&mut *lock(&watched), State::Cut);
+        drop(inner);
+    }));
     Body::new(LimitedBody {
-        inner,
-        timer,
+        state,
+        watch,
         limit,
     })
 }
 
 #[derive(Debug)]
 struct LimitedBody {
-    /// None once the deadline has passed.
-    inner: Option<Body>,
-    timer: Pin<Box<Sleep>>,
+    /// Shared with the watch.
+    state: Arc<Mutex<State>>,
+    /// Done once it has cut the body.
+    watch: AbortOnDropHandle<()>,
     limit: Limit,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Body),
+    /// The deadline has passed, and nobody was told yet.
+    Cut,
+    Ended,
 }
 
 impl http_body::Body for LimitedBody {
@@ -41,21 +63,34 @@ impl http_body::Body for LimitedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
-        let Some(inner) = &mut this.inner else {
-            return Poll::Ready(None);
-        };
-        // The clock goes first: a body that always has more would never let it be heard.
-        if this.timer.as_mut().poll(cx).is_ready() {
-            this.inner = None;
-            let ending = trailers::ending(&this.limit.passed());
-            return Poll::Ready(Some(Ok(ending)));
+        let mut state = lock(&this.state);
+        match &mut *state {
+            State::Open(inner) => {
+                let frame = Pin::new(inner).poll_frame(cx);
+                if frame.is_pending() && Pin::new(&mut this.watch).poll(cx).is_ready() {
+                    // It cuts before it is done, so it was itself cut off: the runtime is ending.
+                    *state = State::Ended;
+                    return Poll::Ready(None);
+                }
+                frame
+            }
+            State::Cut => {
+                *state = State::Ended;
+                Poll::Ready(Some(Ok(trailers::ending(&this.limit.passed()))))
+            }
+            State::Ended => Poll::Ready(None),
         }
-        Pin::new(inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner
-            .as_ref()
-            .is_none_or(|inner| inner.is_end_stream())
+        match &*lock(&self.state) {
+            State::Open(inner) => inner.is_end_stream(),
+            State::Cut => false,
+            State::Ended => true,
+        }
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,203 @@
+//! Memory as a budget in bytes: what is admitted holds a [`Permit`] for as long as it lives.
+//!
+//! A message is admitted before its bytes are there, by the length that its prefix announces, and
+//! the permit then travels with what is made of it. Replies are charged rather than reserved: the
+//! request that caused them is already in, and holding it up would only keep its bytes longer.
+//!
+//! Invariant: a budget's `used` is the sum of its live permits.
+
+mod config;
+mod ledger;
+mod permit;
+mod reserve;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+pub use config::Config;
+pub use permit::Permit;
+pub use reserve::Reserve;
+
+use ledger::{Grant, Ledger};
+
+/// A number of bytes that many share. Clones share one account.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    shared: Arc<Shared>,
+}
+
+/// Why bytes were not granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Waiting would not help.
+    #[error(
+        "{requested} bytes are more than the whole {budget} budget of {capacity} bytes; \
+         send less at a time or raise the budget"
+    )]
+    TooLarge {
+        /// Name of the budget.
+        budget: &'static str,
+        /// Bytes asked for.
+        requested: u64,
+        /// Bytes of the budget.
+        capacity: u64,
+    },
+    /// Others hold the bytes for now.
+    #[error(
+        "{requested} bytes do not fit into the {budget} budget now \
+         ({used} of {capacity} bytes are in use); try again later"
+    )]
+    Exhausted {
+        /// Name of the budget.
+        budget: &'static str,
+        /// Bytes asked for.
+        requested: u64,
+        /// Bytes that others hold.
+        used: u64,
+        /// Bytes of the budget.
+        capacity: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: &'static str,
+    ledger: Mutex<Ledger<oneshot::Sender<Permit>>>,
+    /// Told whenever `used` comes down to zero.
+    empty: Notify,
+}
+
+impl Budget {
+    /// Returns a budget of `capacity_bytes`. `name` stands in errors.
+    pub fn new(name: &'static str, capacity_bytes: u64) -> Self {
+        let ledger = Mutex::new(Ledger::new(capacity_bytes));
+        let empty = Notify::new();
+        Self {
+            shared: Arc::new(Shared {
+                name,
+                ledger,
+                empty,
+            }),
+        }
+    }
+
+    /// Takes `bytes`, waiting in line for as long as they do not fit.
+    ///
+    /// The place in line is taken when this is called, not when the future is first polled.
+    ///
+    /// # Errors
+    /// The future yields [`Error::TooLarge`] if they never can fit.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the line and takes nothing.
+    pub fn reserve(&self, bytes: u64) -> Reserve {
+        let mut ledger = self.lock();
+        if bytes > ledger.capacity() {
+            return Reserve::refused(self.too_large(bytes, ledger.capacity()));
+        }
+        if ledger.try_reserve(bytes) {
+            return Reserve::granted(Permit::new(self.clone(), bytes));
+        }
+        let (granted, grant) = oneshot::channel();
+        let ticket = ledger.enqueue(bytes, granted);
+        Reserve::waiting(self.clone(), ticket, grant)
+    }
+
+    /// Takes `bytes` if they fit at once and nobody is in line for the budget.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] if they do not fit now, [`Error::TooLarge`] if they never can.
+    pub fn try_reserve(&self, bytes: u64) -> Result<Permit, Error> {
+        let mut ledger = self.lock();
+        let capacity = ledger.capacity();
+        if bytes > capacity {
+            return Err(self.too_large(bytes, capacity));
+        }
+        if ledger.try_reserve(bytes) {
+            return Ok(Permit::new(self.clone(), bytes));
+        }
+        Err(Error::Exhausted {
+            budget: self.shared.name,
+            requested: bytes,
+            used: ledger.used(),
+            capacity,
+        })
+    }
+
+    /// Takes `bytes` even if that overdraws the budget; reservations then wait until the debt is
+    /// paid.
+    pub fn charge(&self, bytes: u64) -> Permit {
+        self.lock().charge(bytes);
+        Permit::new(self.clone(), bytes)
+    }
+
+    /// Returns the bytes that live permits hold.
+    pub fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
+    /// Returns the bytes that reservations may hold together.
+    pub fn capacity(&self) -> u64 {
+        self.lock().capacity()
+    }
+
+    /// Returns how many reservations are in line.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting()
+    }
+
+    /// Waits until no permit holds a byte.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn drained(&self) {
+        loop {
+            let empty = self.shared.empty.notified();
+            if self.used() == 0 {
+                return;
+            }
+            empty.await;
+        }
+    }
+
+    fn release(&self, bytes: u64) {
+        let mut ledger = self.lock();
+        let grants = ledger.release(bytes);
+        let empty = ledger.used() == 0;
+        drop(ledger);
+        if empty {
+            self.shared.empty.notify_waiters();
+        }
+        self.hand_out(grants);
+    }
+
+    /// Sends permits to those who waited. Call it without the lock: the permit of a waiter that has
+    /// gone is dropped here, which takes the lock again.
+    fn hand_out(&self, grants: Vec<Grant<oneshot::Sender<Permit>>>) {
+        for Grant { waiter, bytes } in grants {
+            let permit = Permit::new(self.clone(), bytes);
+            drop(waiter.send(permit));
+        }
+    }
+
+    fn too_large(&self, requested: u64, capacity: u64) -> Error {
+        let budget = self.shared.name;
+        Error::TooLarge {
+            budget,
+            requested,
+            capacity,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger<oneshot::Sender<Permit>>> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.shared
+            .ledger
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! A request body that asks before it hands on a message.
+//!
+//! Invariant: no frame that it yields reaches beyond the end of one message, so that the next
+//! permit is asked for only once tonic wants another message, and at most one is held for a message
+//! that no handler has seen.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_proto::framing::{FrameEvent, FrameScanner};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+
+use super::{Gate, MessagePermits, Policy, Verdict, exhausted};
+use crate::admission::{Permit, Reserve};
+
+/// A request's body with each message's bytes reserved before its prefix is let through.
+///
+/// It fails with the [`Status`] that the call is to end with: RESOURCE_EXHAUSTED for a message that
+/// is not let in, DEADLINE_EXCEEDED for one that stands still, INVALID_ARGUMENT for one cut short.
+#[derive(Debug)]
+pub struct AdmissionBody<B> {
+    inner: B,
+    gate: Gate,
+    policy: Policy,
+    permits: MessagePermits,
+    scanner: FrameScanner,
+    /// Received and not yet handed on.
+    pending: Bytes,
+    /// Bytes at the front of `pending` that the scanner has seen.
+    scanned: usize,
+    /// The message in `pending` stands in line.
+    waiting: Option<Reserve>,
+    /// Of the message that is coming in. It goes back with the body if the rest never comes.
+    current: Option<Permit>,
+    stall: StallTimer,
+    failed: bool,
+}
+
+/// Runs while a message is expected to move.
+#[derive(Debug)]
+struct StallTimer {
+    timeout: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+}
+
+impl<B> AdmissionBody<B> {
+    pub(super) fn new(inner: B, gate: Gate, policy: Policy, permits: MessagePermits) -> Self {
+        let stall = StallTimer {
+            timeout: gate.progress_timeout,
+            sleep: None,
+            armed: false,
+        };
+        Self {
+            inner,
+            gate,
+            policy,
+            permits,
+            scanner: FrameScanner::default(),
+            pending: Bytes::new(),
+            scanned: 0,
+            waiting: None,
+            current: None,
+            stall,
+            failed: false,
+        }
+    }
+
+    /// Cuts what may be handed on from the front of `pending`, which holds some bytes.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+        loop {
+            if let Some(reserve) = &mut self.waiting {
+                let permit = ready!(Pin::new(reserve).poll(cx)).map_err(exhausted)?;
+                self.waiting = None;
+                self.current = Some(permit);
+            }
+            let (taken, event) = self.scanner.scan(&self.pending[self.scanned..]);
+            self.scanned += taken;
+            match event {
+                None => return Poll::Ready(Ok(self.hand_on())),
+                Some(FrameEvent::End) => {
+                    if let Some(permit) = self.current.take() {
+                        self.permits.push(permit);
+                    }
+                    return Poll::Ready(Ok(self.hand_on()));
+                }
+                // A compressed message is tonic's to refuse.
+                Some(FrameEvent::Prefix { length, .. }) => {
+                    match self.gate.admit(length.into(), self.policy)? {
+                        Verdict::Free => {}
+                        Verdict::Admitted(permit) => self.current = Some(permit),
+                        Verdict::Waits(reserve) => self.waiting = Some(reserve),
+                    }
+                }
+            }
+        }
+    }
+
+    fn hand_on(&mut self) -> Bytes {
+        self.pending.split_to(std::mem::take(&mut self.scanned))
+    }
+}
+
+impl<B> AdmissionBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    fn poll_guarded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        while self.pending.is_empty() {
+            let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending if self.scanner.is_mid_message() => {
+                    ready!(self.stall.poll(cx));
+                    return Poll::Ready(Some(Err(self.stalled())));
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            match frame
+                .transpose()
+                .map_err(|e| Status::from_error(e.into()))?
+            {
+                None if self.scanner.is_mid_message() => {
+                    return Poll::Ready(Some(Err(Status::invalid_argument(
+                        "the request ended inside a message",
+                    ))));
+                }
+                None => return Poll::Ready(None),
+                Some(frame) => match frame.into_data() {
+                    Ok(data) => self.pending = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+            }
+            // Empty DATA frames move nothing.
+            self.stall.armed &= self.pending.is_empty();
+        }
+        self.poll_piece(cx)
+            .map(|piece| Some(piece.map(Frame::data)))
+    }
+
+    fn stalled(&self) -> Status {
+        Status::deadline_exceeded(format!(
+            "no byte of a message arrived for {:?} (admission.progress_timeout)",
+            self.stall.timeout
+        ))
+    }
+}
+
+impl<B> Body for AdmissionBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        if this.failed {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(this.poll_guarded(cx));
+        if let Some(Err(_)) = &frame {
+            this.failed = true;
+            this.waiting = None;
+            this.current = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let owes_nothing = self.pending.is_empty() && !self.scanner.is_mid_message();
+        self.failed || (owes_nothing && self.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl StallTimer {
+    /// Resolves when the time is up since the first call after it was disarmed.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timeout = self.timeout;
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        if !self.armed {
+            sleep.as_mut().reset(Instant::now() + timeout);
+            self.armed = true;
+        }
+        sleep.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,161 @@
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt as _, StreamBody};
+use proptest::prelude::*;
+use tonic::Code;
+
+use super::*;
+
+type Source = Result<Frame<Bytes>, Infallible>;
+
+/// A body that yields `pieces` and then stays silent.
+fn open_body(pieces: Vec<Bytes>) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+    let pieces = pieces.into_iter().map(|piece| Ok(Frame::data(piece)));
+    StreamBody::new(stream::iter(pieces).chain(stream::pending::<Source>()))
+}
+
+fn gate(budget: &Budget) -> Gate {
+    Gate {
+        budget: budget.clone(),
+        max_message_bytes: 1 << 20,
+        progress_timeout: Duration::from_secs(1),
+    }
+}
+
+fn framed(length: usize) -> Vec<u8> {
+    let prefix = u32::try_from(length).unwrap().to_be_bytes();
+    [&[0][..], &prefix, &vec![1; length]].concat()
+}
+
+#[tokio::test]
+async fn the_end_of_a_message_does_not_wait_for_the_next_ones_permit() {
+    let budget = Budget::new("test", 100);
+    let permits = MessagePermits::default();
+    let data = Bytes::from([framed(100), framed(50)].concat());
+    let mut body = AdmissionBody::new(
+        open_body(vec![data]),
+        gate(&budget),
+        Policy::Wait,
+        permits.clone(),
+    );
+
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, framed(100));
+    assert!(body.frame().now_or_never().is_none());
+    assert_eq!((budget.used(), budget.waiting()), (100, 1));
+    drop(permits.take().unwrap());
+    let second = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(second, framed(50));
+    assert_eq!(permits.take().unwrap().bytes(), 50);
+}
+
+#[tokio::test]
+async fn a_dropped_body_gives_back_what_its_unfinished_message_held() {
+    let budget = Budget::new("test", 100);
+    let permits = MessagePermits::default();
+    let half = Bytes::copy_from_slice(&framed(60)[..30]);
+    let mut body = AdmissionBody::new(
+        open_body(vec![half]),
+        gate(&budget),
+        Policy::Refuse,
+        permits.clone(),
+    );
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(budget.used(), 60);
+    drop(body);
+    assert_eq!(budget.used(), 0);
+    assert!(permits.take().is_none());
+}
+
+#[tokio::test]
+async fn small_control_messages_need_no_permit_and_large_ones_do() {
+    let budget = Budget::new("test", 5000);
+    let held = budget.charge(5000);
+    let small = Bytes::from(framed(4096));
+    let large = Bytes::from(framed(4097));
+    let mut body = AdmissionBody::new(
+        open_body(vec![small, large]),
+        gate(&budget),
+        Policy::Control,
+        MessagePermits::default(),
+    );
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(budget.used(), held.bytes());
+    let status = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(body.is_end_stream() && body.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_frames_do_not_count_as_progress() {
+    let budget = Budget::new("test", 100);
+    let beginning = stream::iter([Ok(Frame::data(Bytes::copy_from_slice(&framed(60)[..30])))]);
+    let empty = stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Some((Source::Ok(Frame::data(Bytes::new())), ()))
+    });
+    let inner = StreamBody::new(Box::pin(beginning.chain(empty)));
+    let mut body = AdmissionBody::new(
+        inner,
+        gate(&budget),
+        Policy::Wait,
+        MessagePermits::default(),
+    );
+    body.frame().await.unwrap().unwrap();
+    let status = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn only_the_two_inference_methods_have_no_free_messages() {
+    let of = |method| Policy::of(&format!("/inference.GRPCInferenceService/{method}"));
+    assert_eq!(of("ModelStreamInfer"), Policy::Wait);
+    assert_eq!(of("ModelInfer"), Policy::Refuse);
+    assert_eq!(of("ServerLive"), Policy::Control);
+    assert_eq!(Policy::of("/grpc.health.v1.Health/Check"), Policy::Control);
+}
+
+proptest! {
+    #[test]
+    fn every_byte_comes_through_and_no_frame_spans_two_messages(
+        lengths in prop::collection::vec(0usize..30, 0..8),
+        cuts in prop::collection::vec(0usize..20, 1..20),
+    ) {
+        prop_assume!(cuts.iter().any(|&cut| cut > 0));
+        let mut sent = Bytes::from(lengths.iter().flat_map(|&length| framed(length)).collect::<Vec<_>>());
+        let all = sent.clone();
+        let mut cuts = cuts.iter().cycle();
+        let mut pieces = Vec::new();
+        while !sent.is_empty() {
+            pieces.push(sent.split_to(sent.len().min(*cuts.next().unwrap())));
+        }
+        let budget = Budget::new("test", 1000);
+        let permits = MessagePermits::default();
+        let mut body = AdmissionBody::new(open_body(pieces), gate(&budget), Policy::Refuse, permits.clone());
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _entered = runtime.enter();
+        let mut received = Vec::new();
+        let mut expected: VecDeque<_> = lengths.into();
+        let mut end = 0;
+        while received.len() < all.len() {
+            let frame = body.frame().now_or_never().expect("there is more").unwrap().unwrap();
+            received.extend(frame.into_data().unwrap());
+            if let Some(permit) = permits.take() {
+                let length = expected.pop_front().unwrap();
+                end += 5 + length;
+                prop_assert_eq!(permit.bytes(), length as u64);
+                prop_assert_eq!(received.len(), end, "a frame reaches beyond its message");
+            }
+            prop_assert!(permits.take().is_none());
+        }
+        prop_assert_eq!(received, all);
+        prop_assert!(expected.is_empty());
+        prop_assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The Forebay inference server.
+
+pub mod repository;
+pub mod signature;

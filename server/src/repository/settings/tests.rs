@@ -1,0 +1,181 @@
+mod faults;
+
+use std::{path::Path, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::repository::{
+    DynamicBatching, InstanceKind, SequenceBatching,
+    pbtxt::{Schema, tests::FULL},
+};
+
+const TENSORS: &str = "input { name: 'x' data_type: TYPE_FP32 dims: 4 } \
+     output { name: 'y' data_type: TYPE_FP32 dims: 4 }";
+
+fn read(folder: &str, text: &str) -> Result<ModelSettings, Vec<String>> {
+    let config = Schema::new()
+        .parse(Path::new("config.pbtxt"), text.as_bytes())
+        .unwrap();
+    ModelSettings::new(folder, config)
+}
+
+/// Reads a TorchScript model with batches of up to 8 and `more`.
+fn torchscript(more: &str) -> Result<ModelSettings, Vec<String>> {
+    read(
+        "m",
+        &format!("backend: 'pytorch' max_batch_size: 8 {TENSORS} {more}"),
+    )
+}
+
+#[test]
+fn a_full_configuration_is_read() {
+    let settings = read("resnet50", FULL).unwrap();
+    assert_eq!(settings.name, "resnet50");
+    assert_eq!(settings.backend, Backend::TorchScript);
+    assert_eq!(settings.filename.as_deref(), Some("model.pt"));
+    assert_eq!(settings.max_batch_size, 32);
+    let signature = &settings.signature;
+    assert_eq!(
+        signature.metadata_shape(&signature.inputs[0]),
+        [-1, 3, 224, 224]
+    );
+    assert_eq!(signature.outputs[1].name, "OUTPUT__1");
+    assert_eq!(
+        settings.scheduling,
+        Scheduling::Dynamic(DynamicBatching {
+            preferred_batch_sizes: vec![8, 16],
+            max_queue_delay: Duration::from_micros(100),
+        })
+    );
+    assert_eq!(
+        settings.queue,
+        QueuePolicy {
+            default_timeout: Some(Duration::from_millis(50)),
+            allow_timeout_override: true,
+            max_queue_size: Some(128),
+        }
+    );
+    assert_eq!(
+        settings.instances,
+        [InstanceGroup {
+            kind: InstanceKind::Gpu,
+            count: 1,
+            gpus: vec![0],
+        }]
+    );
+    assert_eq!(settings.parameters["INFERENCE_MODE"], "true");
+    assert_eq!(
+        settings.notes,
+        [
+            "model_warmup: ignored",
+            "parameters.INFERENCE_MODE: ignored"
+        ]
+    );
+}
+
+#[test]
+fn defaults_are_filled_in_and_shown() {
+    let settings = torchscript("").unwrap();
+    assert_eq!(settings.scheduling, Scheduling::Each);
+    assert_eq!(settings.queue, QueuePolicy::default());
+    assert_eq!(settings.version_policy, VersionPolicy::Latest(1));
+    assert_eq!(settings.instances[0].kind, InstanceKind::Auto);
+    assert_eq!(settings.instances[0].count, 1);
+    let mut shown = settings.config;
+    shown.input.clear();
+    shown.output.clear();
+    let expected = "name: 'm' platform: 'pytorch_libtorch' backend: 'pytorch' max_batch_size: 8 \
+         default_model_filename: 'model.pt' version_policy { latest { num_versions: 1 } } \
+         instance_group { name: 'm_0' count: 1 }";
+    let schema = Schema::new();
+    assert_eq!(schema.parse(Path::new("c"), expected.as_bytes()), Ok(shown));
+}
+
+#[test]
+fn what_the_user_set_stays_in_what_is_shown() {
+    let settings = torchscript(
+        "version_policy { latest { num_versions: 3 } } default_model_filename: 'net.pt' \
+         instance_group [ { name: 'one' kind: KIND_CPU count: 2 }, { kind: KIND_MODEL } ] \
+         sequence_batching { direct { } }",
+    )
+    .unwrap();
+    let shown = &settings.config.instance_group;
+    assert_eq!((shown[0].name.as_str(), shown[0].count), ("one", 2));
+    assert_eq!((shown[1].name.as_str(), shown[1].count), ("m_1", 1));
+    assert_eq!(settings.version_policy, VersionPolicy::Latest(3));
+    assert_eq!(settings.filename.as_deref(), Some("net.pt"));
+    let idle = Duration::from_secs(1);
+    assert_eq!(
+        settings.scheduling,
+        Scheduling::Sequence(SequenceBatching { max_idle: idle })
+    );
+    assert!(format!("{:?}", settings.config).contains("max_sequence_idle_microseconds: 1000000"));
+}
+
+#[test]
+fn an_identity_model_echoes_inputs_of_the_same_form() {
+    let settings = read("echo", &format!("backend: 'identity' {TENSORS}")).unwrap();
+    assert_eq!(settings.backend, Backend::Identity);
+    assert_eq!(settings.filename, None);
+    let faults = read(
+        "echo",
+        "backend: 'identity' input { name: 'x' data_type: TYPE_FP32 dims: 4 optional: true }
+         output { name: 'y' data_type: TYPE_FP32 dims: 5 }
+         output { name: 'z' data_type: TYPE_FP32 dims: 4 }",
+    )
+    .unwrap_err();
+    assert_eq!(faults.len(), 3, "{faults:#?}");
+}
+
+#[test]
+fn preferred_sizes_come_ascending_and_distinct() {
+    let settings = torchscript("dynamic_batching { preferred_batch_size: [8, 2, 8, 4] }").unwrap();
+    let Scheduling::Dynamic(dynamic) = settings.scheduling else {
+        panic!("expected dynamic batching");
+    };
+    assert_eq!(dynamic.preferred_batch_sizes, [2, 4, 8]);
+    assert_eq!(dynamic.max_queue_delay, Duration::ZERO);
+}
+
+#[test]
+fn harmless_fields_are_noted() {
+    let settings = torchscript(
+        "optimization { } metric_tags { key: 'a' value: 'b' } model_metrics { } \
+         response_cache { enable: false } model_transaction_policy { } \
+         instance_group { rate_limiter { } profile: 'p' host_policy: 'h' } \
+         sequence_batching { direct { minimum_slot_utilization: 0.5 } }",
+    )
+    .unwrap();
+    assert_eq!(
+        settings.notes,
+        [
+            "sequence_batching.direct.minimum_slot_utilization: ignored",
+            "instance_group[0].rate_limiter: ignored",
+            "instance_group[0].profile: ignored",
+            "instance_group[0].host_policy: ignored",
+            "optimization: ignored",
+            "metric_tags: ignored",
+            "model_metrics: ignored",
+        ]
+    );
+}
+
+proptest! {
+    #[test]
+    fn whatever_parses_is_read_or_refused_without_panic(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), "[0-9a-z{}_:-]"), 1..6),
+    ) {
+        let mut text = FULL.to_owned();
+        for (at, edit) in edits {
+            let at = at.index(text.len());
+            text.replace_range(at..=at, &edit);
+        }
+        if let Ok(config) = Schema::new().parse(Path::new("c"), text.as_bytes())
+            && let Err(faults) = ModelSettings::new("resnet50", config)
+        {
+            prop_assert!(!faults.is_empty());
+            prop_assert!(faults.iter().all(|fault| fault.contains(": ") && fault.contains("; ")));
+        }
+    }
+}

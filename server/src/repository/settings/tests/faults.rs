@@ -1,0 +1,276 @@
+//! Every way in which a configuration can be wrong.
+
+use super::{TENSORS, read, torchscript};
+
+/// Each snippet has one fault, told in words that begin and go on like this.
+const FAULTY: &[(&str, &str, &str)] = &[
+    ("name: 'n'", "name: 'n' is not", "write name: \"m\""),
+    (
+        "platform: 'onnx'",
+        "platform: 'onnx' is not supported",
+        "\"pytorch_libtorch\"",
+    ),
+    (
+        "runtime: 'model.py'",
+        "runtime: not supported yet",
+        "remove",
+    ),
+    (
+        "default_model_filename: '../x'",
+        "default_model_filename",
+        "own folder",
+    ),
+    (
+        "default_model_filename: '..'",
+        "default_model_filename",
+        "own folder",
+    ),
+    (
+        "input { data_type: TYPE_FP32 dims: 1 }",
+        "input[1].name: missing",
+        "give it",
+    ),
+    (
+        "input { name: 'x' data_type: TYPE_FP32 dims: 1 }",
+        "input[1].name: another input",
+        "own",
+    ),
+    (
+        "output { name: 'y' data_type: TYPE_FP32 dims: 1 }",
+        "output[1].name: another",
+        "own",
+    ),
+    (
+        "input { name: 'z' dims: 1 }",
+        "input[1].data_type: missing",
+        "TYPE_FP32",
+    ),
+    (
+        "input { name: 'z' data_type: TYPE_BOOL }",
+        "input[1].dims: missing",
+        "dims: [ 1 ]",
+    ),
+    (
+        "input { name: 'z' data_type: TYPE_BOOL dims: [2, 0] }",
+        "input[1].dims[1]: 0",
+        "-1",
+    ),
+    (
+        "input { name: 'z' data_type: TYPE_BOOL dims: -2 }",
+        "input[1].dims[0]: -2",
+        "-1",
+    ),
+    (
+        "output { name: 'z' data_type: TYPE_BOOL dims: 1 reshape { } }",
+        "output[1].reshape: not supported yet",
+        "in dims",
+    ),
+    (
+        "input { name: 'z' data_type: TYPE_BOOL dims: 1 is_shape_tensor: true }",
+        "input[1].is_shape_tensor: not supported yet",
+        "remove",
+    ),
+    (
+        "input { name: 'z' data_type: TYPE_BOOL dims: 1 allow_ragged_batch: true }",
+        "input[1].allow_ragged_batch: not supported yet",
+        "equal shapes",
+    ),
+    (
+        "dynamic_batching { preferred_batch_size: 9 }",
+        "dynamic_batching.preferred_batch_size[0]: 9 is more than max_batch_size, which is 8",
+        "raise",
+    ),
+    (
+        "dynamic_batching { preferred_batch_size: [4, 0] }",
+        "dynamic_batching.preferred_batch_size[1]: 0",
+        "1 or more",
+    ),
+    (
+        "dynamic_batching { preserve_ordering: true }",
+        "dynamic_batching.preserve_ordering",
+        "remove",
+    ),
+    (
+        "dynamic_batching { priority_levels: 2 }",
+        "dynamic_batching.priority_levels",
+        "order they came",
+    ),
+    (
+        "dynamic_batching { priority_queue_policy { key: 1 } }",
+        "dynamic_batching.priority_queue_policy",
+        "default_queue_policy",
+    ),
+    (
+        "dynamic_batching { default_queue_policy { timeout_action: DELAY } }",
+        "dynamic_batching.default_queue_policy.timeout_action",
+        "REJECT",
+    ),
+    (
+        "sequence_batching { oldest { } }",
+        "sequence_batching.oldest",
+        "use direct { }",
+    ),
+    (
+        "sequence_batching { control_input { } }",
+        "sequence_batching.control_input",
+        "without control",
+    ),
+    (
+        "sequence_batching { state { } }",
+        "sequence_batching.state",
+        "in the model",
+    ),
+    (
+        "sequence_batching { iterative_sequence: true }",
+        "sequence_batching.iterative_sequence",
+        "each step",
+    ),
+    (
+        "ensemble_scheduling { }",
+        "ensemble_scheduling: not supported yet",
+        "in the client",
+    ),
+    ("batch_input { }", "batch_input: not", "let clients"),
+    ("batch_output { }", "batch_output: not", "along the batch"),
+    (
+        "model_transaction_policy { decoupled: true }",
+        "model_transaction_policy.decoupled",
+        "one response",
+    ),
+    (
+        "response_cache { enable: true }",
+        "response_cache.enable",
+        "false",
+    ),
+    (
+        "cc_model_filenames { key: '9.0' value: 'm' }",
+        "cc_model_filenames",
+        "default_model_filename",
+    ),
+    (
+        "model_operations { op_library_filename: 'x.so' }",
+        "model_operations",
+        "custom operators",
+    ),
+    (
+        "model_repository_agents { agents { } }",
+        "model_repository_agents",
+        "as they are",
+    ),
+    (
+        "instance_group { count: -1 }",
+        "instance_group[0].count: -1",
+        "1 to 256",
+    ),
+    (
+        "instance_group { count: 257 }",
+        "instance_group[0].count: 257",
+        "1 to 256",
+    ),
+    (
+        "instance_group { kind: 7 }",
+        "instance_group[0].kind: 7",
+        "KIND_AUTO",
+    ),
+    (
+        "instance_group { kind: KIND_CPU gpus: 0 }",
+        "instance_group[0].gpus: KIND_CPU",
+        "KIND_GPU",
+    ),
+    (
+        "instance_group { gpus: [ 1, 1 ] }",
+        "instance_group[0].gpus[1]: 1 is listed twice",
+        "once",
+    ),
+    (
+        "instance_group { gpus: -1 }",
+        "instance_group[0].gpus[0]: -1",
+        "from 0",
+    ),
+    (
+        "instance_group { passive: true }",
+        "instance_group[0].passive",
+        "serves requests",
+    ),
+    (
+        "version_policy { specific { } }",
+        "version_policy.specific.versions: empty",
+        "list",
+    ),
+    (
+        "version_policy { specific { versions: 0 } }",
+        "version_policy.specific.versions[0]: 0",
+        "from 1",
+    ),
+];
+
+#[test]
+fn each_fault_names_its_field_and_the_mend() {
+    for (more, field, mend) in FAULTY {
+        let faults = torchscript(more).unwrap_err();
+        assert_eq!(faults.len(), 1, "{more}: {faults:#?}");
+        assert!(faults[0].starts_with(field), "{more}: {faults:#?}");
+        let (_, told) = faults[0].split_once("; ").unwrap();
+        assert!(told.contains(mend), "{more}: {faults:#?}");
+    }
+}
+
+#[test]
+fn all_faults_are_reported_at_once() {
+    let faults = read(
+        ".bad",
+        "name: 'other' max_batch_size: -1 dynamic_batching { preferred_batch_size: -3 }",
+    )
+    .unwrap_err();
+    let fields: Vec<_> = faults
+        .iter()
+        .map(|fault| fault.split(": ").next().unwrap())
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "folder",
+            "name",
+            "platform",
+            "max_batch_size",
+            "input",
+            "output",
+            "dynamic_batching.preferred_batch_size[0]",
+        ]
+    );
+}
+
+#[test]
+fn dynamic_batching_needs_a_batch_dimension() {
+    let faults = read(
+        "m",
+        &format!("backend: 'pytorch' {TENSORS} dynamic_batching {{ }}"),
+    )
+    .unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].starts_with("dynamic_batching: max_batch_size is 0"));
+}
+
+#[test]
+fn a_backend_must_go_with_its_platform() {
+    for (text, fault) in [
+        ("backend: 'python'", "backend: 'python' is not supported"),
+        (
+            "platform: 'ensemble'",
+            "platform: 'ensemble' is not supported",
+        ),
+        (
+            "platform: 'torch_aoti' backend: 'pytorch'",
+            "platform: 'torch_aoti'",
+        ),
+        (
+            "platform: 'pytorch_libtorch' backend: 'x'",
+            "backend: 'x' does not go with",
+        ),
+        ("", "platform: neither"),
+    ] {
+        let faults = read("m", &format!("{text} {TENSORS}")).unwrap_err();
+        assert_eq!(faults.len(), 1, "{text}: {faults:#?}");
+        assert!(faults[0].starts_with(fault), "{text}: {faults:#?}");
+    }
+}

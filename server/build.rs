@@ -10,7 +10,9 @@ use std::{env, fs, path::PathBuf};
 fn main() {
     println!("cargo::rerun-if-changed=shim");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
-    let libtorch = env::var_os("LIBTORCH").map(PathBuf::from).and_then(|dir| fs::canonicalize(dir).ok());
+    let libtorch = env::var_os("LIBTORCH")
+        .map(PathBuf::from)
+        .and_then(|dir| fs::canonicalize(dir).ok());
     let Some(libtorch) = libtorch.filter(|dir| dir.join("lib").is_dir()) else {
         println!(
             "cargo::error=there is no libtorch at LIBTORCH: run `cargo xtask libtorch` to get it, \
@@ -27,8 +29,14 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .file("shim/torch.cpp")
         .compile("forebay_torch");
-    println!("cargo::rustc-link-search=native={}", libtorch.join("lib").display());
+    println!(
+        "cargo::rustc-link-search=native={}",
+        libtorch.join("lib").display()
+    );
     println!("cargo::rustc-link-lib=dylib=torch_cpu");
     println!("cargo::rustc-link-lib=dylib=c10");
-    println!("cargo::rustc-link-arg=-Wl,-rpath,{}", libtorch.join("lib").display());
+    println!(
+        "cargo::rustc-link-arg=-Wl,-rpath,{}",
+        libtorch.join("lib").display()
+    );
 }

@@ -89,16 +89,21 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let signals = signals(shutdown.clone()).context("listen for signals")?;
     let signals = tokio::spawn(signals);
     let address = config.listen;
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address}"))?;
     let server = Server::load(config, telemetry.tracer()).await?;
-    let address = listener.local_addr().context("read the address listened on")?;
+    let address = listener
+        .local_addr()
+        .context("read the address listened on")?;
     announce(address).context("write to standard output")?;
     let drained = server.serve(listener, shutdown).await?;
     signals.abort();
     tracing::info!(?drained, "stopped");
     let flush = move || telemetry.shutdown(FLUSH_PATIENCE);
-    tokio::task::spawn_blocking(flush).await.context("export the last spans")?;
+    tokio::task::spawn_blocking(flush)
+        .await
+        .context("export the last spans")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -132,5 +137,9 @@ fn check(dir: &Path) -> anyhow::Result<ExitCode> {
     };
     let report = Report::new(&scanned, load);
     write!(io::stdout().lock(), "{report}").context("write to standard output")?;
-    Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -167,20 +167,29 @@ mod tests {
 
     #[test]
     fn units_are_read() {
-        let config = read("[device]\nkind = \"simulated\"\ncompute = \"20ms\"\nbandwidth = \"2 GiB\"\n").unwrap();
+        let config =
+            read("[device]\nkind = \"simulated\"\ncompute = \"20ms\"\nbandwidth = \"2 GiB\"\n")
+                .unwrap();
         assert_eq!(config.device.compute.as_millis(), 20);
         assert_eq!(config.device.bandwidth.unwrap().as_u64(), 2 << 30);
     }
 
     #[test]
     fn an_unknown_key_is_named() {
-        let error = read("[executor]\npipeline_dept = 2\n").unwrap_err().to_string();
+        let error = read("[executor]\npipeline_dept = 2\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("pipeline_dept"), "{error}");
     }
 
     #[test]
     fn all_faults_are_told() {
-        let error = read("[scheduler]\nmax_queue_items = 0\nmax_stream_items = 0\n").unwrap_err().to_string();
-        assert!(error.contains("max_queue_items") && error.contains("max_stream_items"), "{error}");
+        let error = read("[scheduler]\nmax_queue_items = 0\nmax_stream_items = 0\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("max_queue_items") && error.contains("max_stream_items"),
+            "{error}"
+        );
     }
 }

@@ -67,11 +67,8 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// The device failed.
-    fn download(
-        &self,
-        stream: &Self::Stream,
-        outputs: Self::Buffer,
-    ) -> Result<Self::Buffer, Error>;
+    fn download(&self, stream: &Self::Stream, outputs: Self::Buffer)
+    -> Result<Self::Buffer, Error>;
 
     /// Marks the point that `stream` has been filled up to.
     ///

@@ -32,7 +32,9 @@ pub enum Error {
         version: String,
     },
     /// The version is not a number.
-    #[error("model version '{version}' of '{model}' is not a positive integer; leave it empty for the latest")]
+    #[error(
+        "model version '{version}' of '{model}' is not a positive integer; leave it empty for the latest"
+    )]
     InvalidVersion {
         /// The model.
         model: String,
@@ -40,7 +42,9 @@ pub enum Error {
         version: String,
     },
     /// The model did not load.
-    #[error("Request for unknown model: '{model}' version {version} is not at ready state: {reason}")]
+    #[error(
+        "Request for unknown model: '{model}' version {version} is not at ready state: {reason}"
+    )]
     NotReady {
         /// The model.
         model: String,
@@ -50,13 +54,17 @@ pub enum Error {
         reason: String,
     },
     /// A request for a stateful model without a sequence id.
-    #[error("inference request to model '{model}' must specify a non-zero or non-empty correlation ID: set the parameter sequence_id")]
+    #[error(
+        "inference request to model '{model}' must specify a non-zero or non-empty correlation ID: set the parameter sequence_id"
+    )]
     MissingSequence {
         /// The model.
         model: String,
     },
     /// A sequence that is not open.
-    #[error("inference request for sequence {sequence} to model '{model}' must specify the START flag on the first request of the sequence")]
+    #[error(
+        "inference request for sequence {sequence} to model '{model}' must specify the START flag on the first request of the sequence"
+    )]
     MissingStart {
         /// The model.
         model: String,

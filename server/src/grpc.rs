@@ -19,6 +19,7 @@ pub mod panic;
 mod service;
 pub mod status;
 mod stream;
+mod trailers;
 
 pub use health::Health;
 pub use service::InferenceService;
@@ -34,12 +35,8 @@ pub fn routes<B>(
     health: &Health,
     budget: &Budget,
     admission: &admission::Config,
-) -> impl Service<
-    Request<B>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future: Send + 'static,
-> + Clone
+) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
++ Clone
 + Send
 + 'static
 where

@@ -70,9 +70,14 @@ impl Inference {
     /// # Errors
     /// The model is not there, the request does not fit it, or its queue is full.
     pub fn begin(&self, request: InferRequest, origin: Origin) -> Result<Running, Error> {
-        let served = self.registry.find(&request.model_name, &request.model_version)?;
+        let served = self
+            .registry
+            .find(&request.model_name, &request.model_version)?;
         let account = Account::open(Arc::clone(served), origin.arrived);
-        let rows = served.settings.signature.check(&request, &request.model_name)?;
+        let rows = served
+            .settings
+            .signature
+            .check(&request, &request.model_name)?;
         let deadline = deadline(served, &request, origin.deadline)?;
         let sequence = request.sequence()?;
         let echo_timings = request.flag("forebay_timings")?;
@@ -142,7 +147,11 @@ impl Running {
             model_name: served.name.clone(),
             model_version: served.version.to_string(),
             id,
-            parameters: if echo_timings { timing_parameters(&timings) } else { Parameters::new() },
+            parameters: if echo_timings {
+                timing_parameters(&timings)
+            } else {
+                Parameters::new()
+            },
             outputs: select(all, &outputs),
         })
     }
@@ -159,7 +168,11 @@ fn in_order(inputs: Vec<Tensor>, signature: &Signature) -> Vec<Option<Tensor>> {
         .into_iter()
         .map(|tensor| (tensor.name().to_owned(), tensor))
         .collect();
-    signature.inputs.iter().map(|spec| by_name.remove(&spec.name)).collect()
+    signature
+        .inputs
+        .iter()
+        .map(|spec| by_name.remove(&spec.name))
+        .collect()
 }
 
 /// Picks the outputs asked for, in that order.
@@ -195,7 +208,8 @@ fn timing_parameters(timings: &Timings) -> Parameters {
     let nanos = |duration: Duration| {
         Parameter::Int64(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
     };
-    let mut parameters = Parameters::from([("forebay_queue_ns".to_owned(), nanos(timings.queue()))]);
+    let mut parameters =
+        Parameters::from([("forebay_queue_ns".to_owned(), nanos(timings.queue()))]);
     if let Some(stages) = &timings.stages {
         for (name, duration) in [
             ("forebay_h2d_ns", stages.h2d),
@@ -227,7 +241,9 @@ impl Account {
 
     fn success(mut self, timings: &Timings) -> Arc<Served> {
         self.succeeded = true;
-        self.served.statistics.record_success(timings, self.began.elapsed());
+        self.served
+            .statistics
+            .record_success(timings, self.began.elapsed());
         Arc::clone(&self.served)
     }
 }

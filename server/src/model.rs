@@ -88,9 +88,13 @@ fn concise(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     // What the model's author wrote comes last in a TorchScript back trace, so keep both ends.
     let lines: Vec<&str> = lines
-        .take_while(|line| !line.starts_with("Exception raised from") && !line.starts_with("frame #"))
+        .take_while(|line| {
+            !line.starts_with("Exception raised from") && !line.starts_with("frame #")
+        })
         .collect();
-    let error = lines.iter().find(|line| line.contains("Error") || line.contains("Exception"));
+    let error = lines
+        .iter()
+        .find(|line| line.contains("Error") || line.contains("Exception"));
     for line in [lines.first(), error, lines.last()].into_iter().flatten() {
         if !kept.contains(line) {
             if !kept.is_empty() {

@@ -66,7 +66,10 @@ impl Registry {
             reason: reason.to_owned(),
         };
         if version.is_empty() {
-            return match (versions.ready.last_key_value(), versions.failed.last_key_value()) {
+            return match (
+                versions.ready.last_key_value(),
+                versions.failed.last_key_value(),
+            ) {
                 (Some((_, served)), _) => Ok(served),
                 (None, Some((&version, reason))) => Err(not_ready(version, reason)),
                 (None, None) => Err(Error::UnknownModel {
@@ -91,17 +94,23 @@ impl Registry {
     /// Returns the versions of a model that are ready.
     pub fn versions(&self, model: &str) -> Vec<u64> {
         let versions = self.models.get(model);
-        versions.map_or_else(Vec::new, |versions| versions.ready.keys().copied().collect())
+        versions.map_or_else(Vec::new, |versions| {
+            versions.ready.keys().copied().collect()
+        })
     }
 
     /// Returns every version of every model that is ready.
     pub fn ready(&self) -> impl Iterator<Item = &Arc<Served>> {
-        self.models.values().flat_map(|versions| versions.ready.values())
+        self.models
+            .values()
+            .flat_map(|versions| versions.ready.values())
     }
 
     /// Returns whether every model loaded.
     pub fn all_ready(&self) -> bool {
-        self.models.values().all(|versions| versions.failed.is_empty())
+        self.models
+            .values()
+            .all(|versions| versions.failed.is_empty())
     }
 
     /// Lists the models and their states.
@@ -110,14 +119,24 @@ impl Registry {
         for (name, versions) in &self.models {
             let entry = |version: u64, state: &str, reason: &str| ModelIndex {
                 name: name.clone(),
-                version: if version == 0 { String::new() } else { version.to_string() },
+                version: if version == 0 {
+                    String::new()
+                } else {
+                    version.to_string()
+                },
                 state: state.to_owned(),
                 reason: reason.to_owned(),
             };
-            index.extend(versions.ready.keys().map(|&version| entry(version, "READY", "")));
+            index.extend(
+                versions
+                    .ready
+                    .keys()
+                    .map(|&version| entry(version, "READY", "")),
+            );
             if !only_ready {
                 let failed = versions.failed.iter();
-                index.extend(failed.map(|(&version, reason)| entry(version, "UNAVAILABLE", reason)));
+                index
+                    .extend(failed.map(|(&version, reason)| entry(version, "UNAVAILABLE", reason)));
             }
         }
         index

@@ -95,7 +95,9 @@ impl Job {
     pub fn shape_key(&self) -> Vec<i64> {
         let mut key = Vec::with_capacity(8);
         for input in &self.inputs {
-            let dims = input.as_ref().map_or(&[][..], |tensor| tensor.shape().dims());
+            let dims = input
+                .as_ref()
+                .map_or(&[][..], |tensor| tensor.shape().dims());
             key.push(i64::try_from(dims.len()).unwrap_or(i64::MAX));
             key.extend(dims.get(1..).unwrap_or_default());
         }

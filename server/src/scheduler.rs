@@ -108,7 +108,10 @@ impl Scheduler {
                 let id = control.id.to_string();
                 sequences
                     .push(now, control, job)
-                    .map_err(|_| Error::MissingStart { model, sequence: id })?
+                    .map_err(|_| Error::MissingStart {
+                        model,
+                        sequence: id,
+                    })?
             }
             _ => {
                 return Err(Error::QueueFull {
@@ -158,7 +161,10 @@ impl Scheduler {
                 Decision::Until(until) => Some(until),
             };
             state = match until {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
                     let timeout = until.saturating_duration_since(now);
                     let waited = self.changed.wait_timeout(state, timeout);

@@ -119,8 +119,7 @@ impl Server {
             shutdown.cancelled().await;
             health.set(false).await;
         };
-        let serving =
-            transport::serve(listener, routes, &self.config.transport, shutdown.clone());
+        let serving = transport::serve(listener, routes, &self.config.transport, shutdown.clone());
         let (drained, ()) = tokio::join!(serving, gone);
         let registry = self.registry;
         off_the_workers("fb-close", move || registry.close()).await?;
@@ -147,6 +146,9 @@ async fn off_the_workers<T: Send + 'static>(
         // The caller may have been cancelled; then nobody waits for the result.
         let _unwanted = done.send(work());
     };
-    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::Thread)?;
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(Error::Thread)?;
     result.await.map_err(|_| Error::Loading)
 }

@@ -67,14 +67,19 @@ impl Statistics {
         state.executions += 1;
         state.inferences += rows as u64;
         let sums = state.batches.entry(rows).or_default();
-        for (sum, duration) in sums.iter_mut().zip([stages.h2d, stages.compute, stages.d2h]) {
+        for (sum, duration) in sums
+            .iter_mut()
+            .zip([stages.h2d, stages.compute, stages.d2h])
+        {
             sum.add(duration);
         }
     }
 
     /// Counts a request that was answered with outputs `took` after it came.
     pub fn record_success(&self, timings: &Timings, took: Duration) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let mut state = self.lock();
         state.last_inference_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         state.success.add(took);
@@ -94,14 +99,15 @@ impl Statistics {
     /// Returns the statistics in the protocol's form.
     pub fn report(&self, name: &str, version: u64) -> ModelStatistics {
         let state = self.lock();
-        let batch_stats = state.batches.iter().map(|(&rows, &[input, infer, output])| {
-            InferBatchStatistics {
+        let batch_stats = state
+            .batches
+            .iter()
+            .map(|(&rows, &[input, infer, output])| InferBatchStatistics {
                 batch_size: rows as u64,
                 compute_input: Some(input.into()),
                 compute_infer: Some(infer.into()),
                 compute_output: Some(output.into()),
-            }
-        });
+            });
         ModelStatistics {
             name: name.to_owned(),
             version: version.to_string(),

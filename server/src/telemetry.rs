@@ -55,7 +55,9 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The filter is not one.
-    #[error("telemetry.log: '{filter}' is not a filter; write a level such as \"info\", or \"warn,forebay_server=debug\"")]
+    #[error(
+        "telemetry.log: '{filter}' is not a filter; write a level such as \"info\", or \"warn,forebay_server=debug\""
+    )]
     Filter {
         /// The filter.
         filter: String,
@@ -90,24 +92,40 @@ impl Telemetry {
     /// # Errors
     /// The filter or the endpoint is wrong, or a subscriber is installed already.
     pub fn install(config: &Config) -> Result<Self, Error> {
-        let filter = EnvFilter::builder().parse(&config.log).map_err(|source| Error::Filter {
-            filter: config.log.clone(),
-            source,
-        })?;
-        let provider = config.otlp_endpoint.as_deref().map(exporting_to).transpose()?;
+        let filter = EnvFilter::builder()
+            .parse(&config.log)
+            .map_err(|source| Error::Filter {
+                filter: config.log.clone(),
+                source,
+            })?;
+        let provider = config
+            .otlp_endpoint
+            .as_deref()
+            .map(exporting_to)
+            .transpose()?;
         let spans = provider.as_ref().map(|provider| {
             tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("forebay"))
                 .with_filter(tracing_subscriber::filter::LevelFilter::INFO)
         });
-        let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_filter(filter);
-        tracing_subscriber::registry().with(spans).with(log).try_init().map_err(Error::Installed)?;
+        let log = tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_filter(filter);
+        tracing_subscriber::registry()
+            .with(spans)
+            .with(log)
+            .try_init()
+            .map_err(Error::Installed)?;
         Ok(Self { provider })
     }
 
     /// Returns what the stages of requests are recorded with.
     pub fn tracer(&self) -> Tracer {
-        Tracer(self.provider.as_ref().map(|provider| provider.tracer("forebay")))
+        Tracer(
+            self.provider
+                .as_ref()
+                .map(|provider| provider.tracer("forebay")),
+        )
     }
 
     /// Sends what is left, for at most `patience`. Blocks; call it off the async workers.
@@ -154,7 +172,9 @@ impl Tracer {
                 .span_builder(name)
                 .with_kind(SpanKind::Internal)
                 .with_start_time(from);
-            tracer.build_with_context(builder, &context).end_with_timestamp(until);
+            tracer
+                .build_with_context(builder, &context)
+                .end_with_timestamp(until);
         };
         record("admit", at(timings.arrived), at(timings.queued));
         if let Some(batched) = timings.batched {

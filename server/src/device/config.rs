@@ -60,7 +60,10 @@ impl Config {
     /// Returns what is wrong with the section.
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        if self.bandwidth.is_some_and(|bandwidth| bandwidth.as_u64() == 0) {
+        if self
+            .bandwidth
+            .is_some_and(|bandwidth| bandwidth.as_u64() == 0)
+        {
             faults.push("device.bandwidth: must be above 0; leave it out for no limit".to_owned());
         }
         faults

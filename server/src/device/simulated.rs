@@ -22,8 +22,8 @@ use crate::{
 mod clocks;
 mod stream;
 
-use clocks::{Clocks, HOST, Moment, Operation};
 pub use clocks::Hazard;
+use clocks::{Clocks, HOST, Moment, Operation};
 pub use stream::Stream;
 use stream::{Completion, Content, Slot};
 
@@ -102,13 +102,17 @@ impl Simulated {
         let produced = {
             let mut clocks = self.clocks();
             let source = source.as_ref().map(|source| (source.produced, source.what));
-            clocks.enqueue(stream.id(), what, source).map_err(Error::Hazard)
+            clocks
+                .enqueue(stream.id(), what, source)
+                .map_err(Error::Hazard)
         };
         let source = source.map(Buffer::consume);
         let produced = produced?;
         let slot = Slot::default();
         let output = slot.clone();
-        stream.send(Box::new(move || output.fill(run(source.map(|slot| slot.take())))))?;
+        stream.send(Box::new(move || {
+            output.fill(run(source.map(|slot| slot.take())))
+        }))?;
         Ok(Buffer {
             slot,
             produced,
@@ -222,12 +226,15 @@ impl Device for Simulated {
 
     fn download(&self, stream: &Stream, outputs: Buffer) -> Result<Buffer, Error> {
         let (memory, link) = (self.memory.clone(), self.costs.d2h);
-        self.enqueue(stream, "download", Some(outputs), move |outputs| {
-            match outputs.unwrap_or_default() {
+        self.enqueue(
+            stream,
+            "download",
+            Some(outputs),
+            move |outputs| match outputs.unwrap_or_default() {
                 Content::Ready(outputs) => Self::copy(&memory, outputs, link),
                 failed @ Content::Failed(_) => failed,
-            }
-        })
+            },
+        )
     }
 
     fn record(&self, stream: &Stream) -> Result<Event, Error> {
@@ -255,7 +262,9 @@ impl Device for Simulated {
     fn finish(&self, downloaded: Buffer) -> Result<Vec<HostTensor>, Error> {
         let (produced, what) = (downloaded.produced, downloaded.what);
         let slot = downloaded.consume();
-        self.clocks().read(HOST, "read by the host", produced, what).map_err(Error::Hazard)?;
+        self.clocks()
+            .read(HOST, "read by the host", produced, what)
+            .map_err(Error::Hazard)?;
         match slot.take() {
             Content::Ready(tensors) => Ok(tensors.into_iter().flatten().collect()),
             Content::Failed(error) => Err(error),
@@ -263,7 +272,9 @@ impl Device for Simulated {
     }
 
     fn elapsed(&self, from: &Event, to: &Event) -> Duration {
-        to.completion.wait().saturating_duration_since(from.completion.wait())
+        to.completion
+            .wait()
+            .saturating_duration_since(from.completion.wait())
     }
 }
 

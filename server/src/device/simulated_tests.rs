@@ -29,7 +29,8 @@ fn double() -> Work {
 #[test]
 fn ordered_streams_compute_and_report_nothing() {
     let device = device();
-    let [h2d, compute, d2h] = ["h2d", "compute", "d2h"].map(|name| device.open_stream(name).unwrap());
+    let [h2d, compute, d2h] =
+        ["h2d", "compute", "d2h"].map(|name| device.open_stream(name).unwrap());
     for byte in 0..50 {
         let input = device.upload(&h2d, tensor(byte)).unwrap();
         let uploaded = device.record(&h2d).unwrap();
@@ -51,8 +52,14 @@ fn a_read_before_the_writers_event_is_reported() {
     let [h2d, compute] = ["h2d", "compute"].map(|name| device.open_stream(name).unwrap());
     let input = device.upload(&h2d, tensor(1)).unwrap();
     let refused = device.launch(&compute, input, double()).unwrap_err();
-    assert!(refused.to_string().contains("a forward pass on 'compute'"), "{refused}");
-    assert!(refused.to_string().contains("upload 1 on 'h2d'"), "{refused}");
+    assert!(
+        refused.to_string().contains("a forward pass on 'compute'"),
+        "{refused}"
+    );
+    assert!(
+        refused.to_string().contains("upload 1 on 'h2d'"),
+        "{refused}"
+    );
     assert_eq!(device.hazards().len(), 1);
 }
 
@@ -63,7 +70,10 @@ fn an_event_recorded_too_early_does_not_help() {
     let early = device.record(&h2d).unwrap();
     let input = device.upload(&h2d, tensor(1)).unwrap();
     device.wait(&compute, &early).unwrap();
-    assert!(matches!(device.launch(&compute, input, double()), Err(Error::Hazard(_))));
+    assert!(matches!(
+        device.launch(&compute, input, double()),
+        Err(Error::Hazard(_))
+    ));
 }
 
 #[test]
@@ -79,9 +89,15 @@ fn freeing_what_is_still_written_is_reported() {
     let device = device();
     let stream = device.open_stream("one").unwrap();
     drop(device.upload(&stream, tensor(1)).unwrap());
-    assert!(device.hazards()[0].to_string().contains("a free by the host"));
+    assert!(
+        device.hazards()[0]
+            .to_string()
+            .contains("a free by the host")
+    );
     let kept = device.upload(&stream, tensor(1)).unwrap();
-    device.synchronize(&device.record(&stream).unwrap()).unwrap();
+    device
+        .synchronize(&device.record(&stream).unwrap())
+        .unwrap();
     drop(kept);
     assert_eq!(device.hazards().len(), 1);
 }
@@ -97,7 +113,9 @@ fn a_failed_pass_is_told_where_its_outputs_are_taken() {
     for work in fails {
         let input = device.upload(&stream, tensor(1)).unwrap();
         let output = device.launch(&stream, input, work).unwrap();
-        device.synchronize(&device.record(&stream).unwrap()).unwrap();
+        device
+            .synchronize(&device.record(&stream).unwrap())
+            .unwrap();
         assert!(matches!(device.finish(output), Err(Error::Model(_))));
     }
 }

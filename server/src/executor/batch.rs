@@ -33,13 +33,16 @@ impl Batch {
     pub(super) fn new(jobs: Vec<Job>, room: Room) -> Self {
         room.take();
         let now = Instant::now();
-        let members = jobs.into_iter().filter_map(|job| job.live(now)).map(|mut job| {
-            job.timings.batched = Some(now);
-            Member {
-                rows: job.rows,
-                job: Some(job),
-            }
-        });
+        let members = jobs
+            .into_iter()
+            .filter_map(|job| job.live(now))
+            .map(|mut job| {
+                job.timings.batched = Some(now);
+                Member {
+                    rows: job.rows,
+                    job: Some(job),
+                }
+            });
         Self {
             members: members.collect(),
             _room: room,
@@ -71,11 +74,16 @@ impl Batch {
     pub(super) fn gather(&mut self, pool: &Pool) -> Result<Vec<Option<HostTensor>>, Error> {
         if let [Member { job: Some(job), .. }] = &mut self.members[..] {
             let inputs = std::mem::take(&mut job.inputs);
-            return Ok(inputs.into_iter().map(|input| Some(as_received(input?))).collect());
+            return Ok(inputs
+                .into_iter()
+                .map(|input| Some(as_received(input?)))
+                .collect());
         }
         let rows = i64::try_from(self.rows()).unwrap_or(i64::MAX);
         let count = self.jobs().next().map_or(0, |job| job.inputs.len());
-        (0..count).map(|index| self.join(index, rows, pool)).collect()
+        (0..count)
+            .map(|index| self.join(index, rows, pool))
+            .collect()
     }
 
     fn join(&mut self, index: usize, rows: i64, pool: &Pool) -> Result<Option<HostTensor>, Error> {
@@ -182,7 +190,10 @@ fn split<K: Send + 'static>(
                 _ => bytes_of(datatype, rows as u64 * elements_in_row),
             };
             let part = bytes.split_to(length.min(bytes.len()));
-            named(shape.with_batch(i64::try_from(rows).unwrap_or(i64::MAX))?, part)
+            named(
+                shape.with_batch(i64::try_from(rows).unwrap_or(i64::MAX))?,
+                part,
+            )
         })
         .collect()
 }
@@ -194,7 +205,10 @@ fn check_shape(spec: &TensorSpec, shape: &Shape, rows: Option<usize>) -> Result<
     }
     let dims = shape.dims();
     let fits = dims.len() == expected.len()
-        && dims.iter().zip(&expected).all(|(&dim, &expected)| expected == -1 || dim == expected);
+        && dims
+            .iter()
+            .zip(&expected)
+            .all(|(&dim, &expected)| expected == -1 || dim == expected);
     if fits {
         return Ok(());
     }

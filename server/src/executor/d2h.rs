@@ -61,7 +61,10 @@ impl<D: Device> Stage<D> {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the tensors and the two ends of their copy")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "the tensors and the two ends of their copy"
+    )]
     fn download(
         &self,
         outputs: D::Buffer,

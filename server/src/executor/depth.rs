@@ -32,7 +32,10 @@ impl Depth {
     pub(super) fn acquire(self: &Arc<Self>) -> Room {
         let mut state = self.lock();
         while state.in_flight >= self.limit {
-            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .freed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         state.in_flight += 1;
         drop(state);

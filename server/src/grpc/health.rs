@@ -26,7 +26,11 @@ impl Default for Health {
 impl Health {
     /// Tells everyone who asks or watches.
     pub async fn set(&self, serving: bool) {
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         for service in ["", INFERENCE] {
             self.reporter.set_service_status(service, status).await;
         }

@@ -48,7 +48,9 @@ fn origin(permits: Option<&MessagePermits>, extensions: &Extensions, parent: Par
 }
 
 fn says(headers: &HeaderMap, name: &str, value: &str) -> bool {
-    headers.get(name).is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+    headers
+        .get(name)
+        .is_some_and(|given| given.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
 }
 
 fn unserved<T>(what: &'static str) -> Answer<T> {
@@ -117,7 +119,9 @@ impl GrpcInferenceService for InferenceService {
             "" => self.registry.ready().collect(),
             name => vec![self.registry.find(name, &version)?],
         };
-        let report = asked.iter().map(|served| served.statistics.report(&served.name, served.version));
+        let report = asked
+            .iter()
+            .map(|served| served.statistics.report(&served.name, served.version));
         Ok(Response::new(ModelStatisticsResponse {
             model_stats: report.collect(),
         }))

@@ -147,10 +147,12 @@ impl InferStream {
         let (id, model_name) = (message.id.clone(), message.model_name.clone());
         let end_on_failure = self.options.end_on_failure;
         let origin = (self.origin)();
-        let begun = InferRequest::try_from(message).map_err(Error::from).and_then(|request| {
-            let final_flag = request.flag("triton_enable_empty_final_response")?;
-            Ok((final_flag, self.inference.begin(request, origin)?))
-        });
+        let begun = InferRequest::try_from(message)
+            .map_err(Error::from)
+            .and_then(|request| {
+                let final_flag = request.flag("triton_enable_empty_final_response")?;
+                Ok((final_flag, self.inference.begin(request, origin)?))
+            });
         Box::pin(async move {
             let answer = match begun {
                 Ok((final_flag, running)) => running.finish().await.map(|mut response| {

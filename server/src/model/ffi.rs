@@ -98,7 +98,9 @@ fn take_text(text: *mut c_char) -> Option<String> {
         return None;
     }
     // SAFETY: the shim's texts end with NUL.
-    let copy = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
+    let copy = unsafe { CStr::from_ptr(text) }
+        .to_string_lossy()
+        .into_owned();
     // SAFETY: the text came from the shim and is not used after this.
     unsafe { fb_free_text(text) };
     Some(copy)

@@ -83,9 +83,8 @@ impl Schema {
     /// An argument is left without an input, or there are more inputs than arguments.
     pub fn map(&self, inputs: &[TensorSpec]) -> Result<Vec<Option<usize>>, Error> {
         let place = |spec: &TensorSpec| self.arguments.iter().position(|arg| arg.name == spec.name);
-        let indexed = |spec: &TensorSpec| -> Option<usize> {
-            spec.name.rsplit_once("__")?.1.parse().ok()
-        };
+        let indexed =
+            |spec: &TensorSpec| -> Option<usize> { spec.name.rsplit_once("__")?.1.parse().ok() };
         let rules: [&dyn Fn(&TensorSpec) -> Option<usize>; 2] = [&place, &indexed];
         let places = rules
             .iter()
@@ -103,7 +102,11 @@ impl Schema {
             .iter()
             .zip(&filled)
             .all(|(argument, input)| input.is_some() || argument.has_default);
-        if complete { Ok(filled) } else { Err(self.mismatch(inputs)) }
+        if complete {
+            Ok(filled)
+        } else {
+            Err(self.mismatch(inputs))
+        }
     }
 
     fn mismatch(&self, inputs: &[TensorSpec]) -> Error {

@@ -18,7 +18,10 @@ impl TorchBytes {
     /// # Errors
     /// libtorch's, where the copy fails.
     pub(super) fn new(tensor: &Tensor) -> Result<Self, tch::TchError> {
-        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?.f_detach()?;
+        let tensor = tensor
+            .f_to_device(Device::Cpu)?
+            .f_contiguous()?
+            .f_detach()?;
         let len = tensor.numel() * tensor.f_kind()?.elt_size_in_bytes();
         Ok(Self { tensor, len })
     }
@@ -49,5 +52,7 @@ pub(super) fn kind(datatype: DataType) -> Option<Kind> {
 
 /// Returns the datatype of a libtorch kind, or `None` where the protocol has none.
 pub(super) fn datatype(of: Kind) -> Option<DataType> {
-    DataType::ALL.into_iter().find(|&datatype| kind(datatype) == Some(of))
+    DataType::ALL
+        .into_iter()
+        .find(|&datatype| kind(datatype) == Some(of))
 }

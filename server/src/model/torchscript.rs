@@ -60,7 +60,11 @@ impl TorchScript {
         let inputs = schema.map(&signature.inputs)?;
         for (argument, input) in schema.arguments.iter().zip(&inputs) {
             if let Some(input) = input {
-                check_argument(argument, &signature.inputs[*input], signature.max_batch_size)?;
+                check_argument(
+                    argument,
+                    &signature.inputs[*input],
+                    signature.max_batch_size,
+                )?;
             }
         }
         for spec in &signature.outputs {
@@ -164,7 +168,8 @@ impl Plan {
             shape,
             data,
         } = tensor;
-        let kind = kind(datatype).ok_or_else(|| format!("is {datatype}, which TorchScript has not"))?;
+        let kind =
+            kind(datatype).ok_or_else(|| format!("is {datatype}, which TorchScript has not"))?;
         let data = match data {
             HostData::Wire(bytes) if bytes.as_ptr().align_offset(kind.elt_size_in_bytes()) != 0 => {
                 let mut slab = self.pool.lease(bytes.len());
@@ -207,12 +212,16 @@ impl Plan {
         let failed = |error: TchError| Error::Forward(concise(&error.to_string()));
         let kind = tensor.f_kind().map_err(failed)?;
         let Some(datatype) = datatype(kind).filter(|datatype| *datatype == spec.datatype) else {
-            return Err(mismatch(spec, format!("{kind:?}"), spec.datatype.to_string()));
+            return Err(mismatch(
+                spec,
+                format!("{kind:?}"),
+                spec.datatype.to_string(),
+            ));
         };
         let shape = Shape::new(tensor.size())
             .map_err(|error| mismatch(spec, error.to_string(), "a shape".to_owned()))?;
         let bytes = if self.settings.stateful {
-            TorchBytes::new(&tensor.f_copy().map_err(failed)?)
+            TorchBytes::new(&tensor.f_detach_copy().map_err(failed)?)
         } else {
             TorchBytes::new(tensor)
         };
@@ -262,15 +271,20 @@ fn strings(tensor: HostTensor) -> Result<Vec<String>, String> {
     let data = tensor.data.into_bytes(());
     BytesElements::new(data)
         .map(|element| {
-            String::from_utf8(element.to_vec())
-                .map_err(|_| "holds an element that is not UTF-8, which a List[str] cannot".to_owned())
+            String::from_utf8(element.to_vec()).map_err(|_| {
+                "holds an element that is not UTF-8, which a List[str] cannot".to_owned()
+            })
         })
         .collect()
 }
 
 fn string_output(spec: &TensorSpec, texts: &[String]) -> Result<HostTensor, Error> {
     if spec.datatype != DataType::Bytes {
-        return Err(mismatch(spec, "a List[str]".to_owned(), spec.datatype.to_string()));
+        return Err(mismatch(
+            spec,
+            "a List[str]".to_owned(),
+            spec.datatype.to_string(),
+        ));
     }
     let count = i64::try_from(texts.len()).unwrap_or(i64::MAX);
     let shape = Shape::new(vec![count])

@@ -41,7 +41,9 @@ pub enum Error {
     #[error(transparent)]
     Device(#[from] device::Error),
     /// It asks for a device that is not there.
-    #[error("instance_group: {0} asks for a GPU, but this server runs on the CPU; write kind: KIND_CPU or KIND_AUTO")]
+    #[error(
+        "instance_group: {0} asks for a GPU, but this server runs on the CPU; write kind: KIND_CPU or KIND_AUTO"
+    )]
     NoGpu(&'static str),
 }
 
@@ -58,7 +60,10 @@ impl Loader {
             &settings.scheduling,
             settings.max_batch_size,
             instances,
-            settings.queue.max_queue_size.unwrap_or(self.max_queue_items),
+            settings
+                .queue
+                .max_queue_size
+                .unwrap_or(self.max_queue_items),
         ));
         let statistics = Arc::<Statistics>::default();
         let context = Arc::new(Context {
@@ -137,7 +142,11 @@ fn open(
     intra_op_threads: usize,
     pool: &Pool,
 ) -> Result<Box<dyn Model>, Error> {
-    if settings.instances.iter().any(|group| group.kind == InstanceKind::Gpu) {
+    if settings
+        .instances
+        .iter()
+        .any(|group| group.kind == InstanceKind::Gpu)
+    {
         return Err(Error::NoGpu("KIND_GPU"));
     }
     let signature = settings.signature.clone();
@@ -148,7 +157,12 @@ fn open(
                 intra_op_threads,
                 stateful: matches!(settings.scheduling, Scheduling::Sequence(_)),
             };
-            Box::new(TorchScript::load(&version.file, signature, torch, pool.clone())?)
+            Box::new(TorchScript::load(
+                &version.file,
+                signature,
+                torch,
+                pool.clone(),
+            )?)
         }
     })
 }

@@ -26,13 +26,23 @@ pub struct Served {
 impl Served {
     /// Returns the most batches that any instance had in flight at a time.
     pub fn peak_in_flight(&self) -> usize {
-        let pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        pipelines.iter().map(Pipeline::peak_in_flight).max().unwrap_or(0)
+        let pipelines = self
+            .pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        pipelines
+            .iter()
+            .map(Pipeline::peak_in_flight)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Waits for the instances to end. Close the scheduler first.
     pub(super) fn join(&self) {
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pipelines = self
+            .pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         pipelines.drain(..).for_each(Pipeline::join);
     }
 }

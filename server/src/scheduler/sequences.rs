@@ -132,12 +132,17 @@ impl<T> Sequences<T> {
             if item.end {
                 // Requests after the end belong to the sequence's next life.
                 let rest = self.slots[slot].take();
-                self.backlog.extend(rest.filter(|rest| !rest.items.is_empty()));
+                self.backlog
+                    .extend(rest.filter(|rest| !rest.items.is_empty()));
                 self.fill();
             }
             return Decision::Ready(vec![item.value]);
         }
-        let idle = self.slots.iter().flatten().filter(|sequence| sequence.items.is_empty());
+        let idle = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|sequence| sequence.items.is_empty());
         match idle.map(|sequence| sequence.active + self.max_idle).min() {
             Some(due) if !self.backlog.is_empty() => Decision::Until(due),
             _ => Decision::Idle,
@@ -184,10 +189,16 @@ mod tests {
     fn a_sequence_must_start() {
         let now = Instant::now();
         let mut sequences = Sequences::new(1, IDLE);
-        assert_eq!(sequences.push(now, control(1, false, false), 'a'), Err(UnknownSequence));
+        assert_eq!(
+            sequences.push(now, control(1, false, false), 'a'),
+            Err(UnknownSequence)
+        );
         assert!(sequences.push(now, control(1, true, true), 'b').is_ok());
         assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['b']));
-        assert_eq!(sequences.push(now, control(1, false, false), 'c'), Err(UnknownSequence));
+        assert_eq!(
+            sequences.push(now, control(1, false, false), 'c'),
+            Err(UnknownSequence)
+        );
     }
 
     #[test]
@@ -210,7 +221,10 @@ mod tests {
         sequences.push(now, control(1, true, false), 'a').unwrap();
         assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['a']));
         let later = now + IDLE;
-        assert_eq!(sequences.push(later, control(1, false, false), 'b'), Err(UnknownSequence));
+        assert_eq!(
+            sequences.push(later, control(1, false, false), 'b'),
+            Err(UnknownSequence)
+        );
         sequences.push(later, control(2, true, false), 'c').unwrap();
         assert_eq!(sequences.poll(0, later), Decision::Ready(vec!['c']));
     }

@@ -36,7 +36,11 @@ pub struct Hazard {
 
 impl fmt::Display for Hazard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} uses the result of {} {}", self.user, self.writer, self.mend)
+        write!(
+            f,
+            "{} uses the result of {} {}",
+            self.user, self.writer, self.mend
+        )
     }
 }
 
@@ -138,7 +142,10 @@ impl Clocks {
     }
 
     fn describe(&self, operation: Operation, wrote: &str) -> String {
-        format!("{wrote} {} on '{}'", operation.number, self.names[operation.stream])
+        format!(
+            "{wrote} {} on '{}'",
+            operation.number, self.names[operation.stream]
+        )
     }
 
     fn report(&mut self, hazard: Hazard) {
@@ -157,15 +164,23 @@ mod tests {
     #[test]
     fn what_one_stream_has_seen_another_sees_through_it() {
         let mut clocks = Clocks::default();
-        let (a, b, c) = (clocks.add_stream("a"), clocks.add_stream("b"), clocks.add_stream("c"));
+        let (a, b, c) = (
+            clocks.add_stream("a"),
+            clocks.add_stream("b"),
+            clocks.add_stream("c"),
+        );
         let first = clocks.enqueue(a, "upload", None).unwrap();
         clocks.join(b, &clocks.moment(a));
-        let second = clocks.enqueue(b, "forward pass", Some((first, "upload"))).unwrap();
+        let second = clocks
+            .enqueue(b, "forward pass", Some((first, "upload")))
+            .unwrap();
         clocks.join(c, &clocks.moment(b));
         assert!(clocks.read(c, "download", first, "upload").is_ok());
         assert!(clocks.read(c, "download", second, "forward pass").is_ok());
         let third = clocks.enqueue(a, "upload", None).unwrap();
         let hazard = clocks.read(c, "download", third, "upload").unwrap_err();
-        assert!(hazard.to_string().contains("'c'") && hazard.to_string().contains("upload 2 on 'a'"));
+        assert!(
+            hazard.to_string().contains("'c'") && hazard.to_string().contains("upload 2 on 'a'")
+        );
     }
 }

@@ -39,9 +39,13 @@ pub struct InferenceService {
 type Answer<T> = Result<Response<T>, Status>;
 
 fn origin(permits: Option<&MessagePermits>, extensions: &Extensions, parent: Parent) -> Origin {
+    let admitted = permits.and_then(MessagePermits::take);
+    let (permit, arrived) = admitted
+        .map(|message| (message.permit, message.arrived))
+        .unzip();
     Origin {
-        permit: permits.and_then(MessagePermits::take),
-        arrived: Instant::now(),
+        permit,
+        arrived: arrived.unwrap_or_else(Instant::now),
         deadline: extensions.get::<Deadline>().map(|deadline| deadline.0),
         parent,
     }

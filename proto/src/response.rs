@@ -1,10 +1,13 @@
 //! The answer to a request, as both ends see it.
 
 use crate::{
-    DataType, InferRequest, Parameters, ProtocolError, Shape, Tensor,
+    DataType, InferRequest, Parameter, Parameters, ProtocolError, Shape, Tensor,
     inference::{ModelInferResponse, ModelStreamInferResponse, model_infer_response as wire},
     parameter,
 };
+
+/// The response parameter that carries a failure's gRPC code, which the stream has no field for.
+const STATUS_PARAMETER: &str = "forebay_status";
 
 /// What a model answered.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -93,6 +96,8 @@ pub enum StreamReply {
         model_name: String,
         /// What went wrong.
         message: String,
+        /// The gRPC code it amounts to, where the server says.
+        code: Option<i32>,
     },
 }
 
@@ -103,6 +108,7 @@ impl StreamReply {
             id: request.id.clone(),
             model_name: request.model_name.clone(),
             message: message.into(),
+            code: None,
         }
     }
 }
@@ -118,11 +124,21 @@ impl From<StreamReply> for ModelStreamInferResponse {
                 id,
                 model_name,
                 message,
+                code,
             } => Self {
                 error_message: message,
                 infer_response: Some(ModelInferResponse {
                     id,
                     model_name,
+                    parameters: code
+                        .map(|code| {
+                            (
+                                STATUS_PARAMETER.to_owned(),
+                                Parameter::Int64(code.into()).into(),
+                            )
+                        })
+                        .into_iter()
+                        .collect(),
                     ..Default::default()
                 }),
             },
@@ -141,10 +157,13 @@ impl TryFrom<ModelStreamInferResponse> for StreamReply {
             return Ok(Self::Answer(response.try_into()?));
         }
         let response = message.infer_response.unwrap_or_default();
+        let parameters = parameter::receive(response.parameters)?;
+        let code = parameters.get(STATUS_PARAMETER).and_then(Parameter::as_u64);
         Ok(Self::Failure {
             id: response.id,
             model_name: response.model_name,
             message: message.error_message,
+            code: code.and_then(|code| code.try_into().ok()),
         })
     }
 }
@@ -161,8 +180,13 @@ mod tests {
             outputs: vec![Tensor::new("y", DataType::Uint8, shape, vec![1, 2, 3]).unwrap()],
             ..Default::default()
         });
-        let failure = StreamReply::failure(&InferRequest::default(), "no");
-        for reply in [answer, failure] {
+        let failure = |code| StreamReply::Failure {
+            id: "2".into(),
+            model_name: "m".into(),
+            message: "no".into(),
+            code,
+        };
+        for reply in [answer, failure(None), failure(Some(8))] {
             let back = StreamReply::try_from(ModelStreamInferResponse::from(reply.clone()));
             assert_eq!(back, Ok(reply));
         }

@@ -1,0 +1,276 @@
+//! Single calls.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use forebay_proto::{
+    InferResponse,
+    inference::{
+        ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ModelStatisticsRequest,
+        RepositoryIndexRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
+        grpc_inference_service_client::GrpcInferenceServiceClient,
+    },
+};
+use tonic::transport::Channel;
+
+use crate::{
+    builder::{Builder, ConnectError},
+    error::{CallError, Fault, InferError},
+    metadata::{ModelIndex, ModelMetadata, ModelStatistics, ServerMetadata},
+    reply::{Reply, Timings},
+    request::Request,
+    session::{Session, StreamOptions, check_message_size},
+    transport::{Probe, Transport},
+};
+
+pub(crate) type Service = GrpcInferenceServiceClient<Transport>;
+
+/// A client of one server. Clones share its connections.
+///
+/// Calls and streams have connections of their own, so that a stream nobody reads does not hold up
+/// a call. All methods may be called from many tasks at once.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    calls: Connections,
+    streams: Connections,
+    max_message_bytes: usize,
+}
+
+/// Connections that are used in turn. Never empty.
+#[derive(Debug)]
+struct Connections {
+    services: Vec<Service>,
+    next: AtomicUsize,
+}
+
+impl Client {
+    /// Connects to `endpoint`, such as `http://127.0.0.1:8001`, with all settings at their
+    /// defaults.
+    ///
+    /// # Errors
+    /// The endpoint is none, or nobody answers there.
+    pub async fn connect(endpoint: impl Into<String>) -> Result<Self, ConnectError> {
+        Self::builder(endpoint).connect().await
+    }
+
+    /// Returns the settings of a client for `endpoint`, to be changed and connected.
+    pub fn builder(endpoint: impl Into<String>) -> Builder {
+        Builder::new(endpoint.into())
+    }
+
+    pub(crate) fn new(
+        calls: Vec<Channel>,
+        streams: Vec<Channel>,
+        max_message_bytes: usize,
+    ) -> Self {
+        let connections = |channels: Vec<Channel>| Connections {
+            services: channels
+                .into_iter()
+                .map(|channel| {
+                    Service::new(Transport::new(channel))
+                        .max_decoding_message_size(max_message_bytes)
+                        .max_encoding_message_size(max_message_bytes)
+                })
+                .collect(),
+            next: AtomicUsize::new(0),
+        };
+        let shared = Shared {
+            calls: connections(calls),
+            streams: connections(streams),
+            max_message_bytes,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Returns whether the server's process is well.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn server_live(&self) -> Result<bool, CallError> {
+        let call = self.service().server_live(ServerLiveRequest {}).await;
+        Ok(message("ServerLive", call)?.live)
+    }
+
+    /// Returns whether the server takes requests.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn server_ready(&self) -> Result<bool, CallError> {
+        let call = self.service().server_ready(ServerReadyRequest {}).await;
+        Ok(message("ServerReady", call)?.ready)
+    }
+
+    /// Returns whether `model` takes requests, in the version that the server prefers.
+    ///
+    /// # Errors
+    /// The call failed; some servers answer so for a model that does not exist.
+    pub async fn model_ready(&self, model: impl Into<String>) -> Result<bool, CallError> {
+        let request = ModelReadyRequest {
+            name: model.into(),
+            ..Default::default()
+        };
+        Ok(message("ModelReady", self.service().model_ready(request).await)?.ready)
+    }
+
+    /// Returns what the server says of itself.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn server_metadata(&self) -> Result<ServerMetadata, CallError> {
+        let call = self
+            .service()
+            .server_metadata(ServerMetadataRequest {})
+            .await;
+        Ok(message("ServerMetadata", call)?.into())
+    }
+
+    /// Returns the signature of `model`.
+    ///
+    /// # Errors
+    /// The call failed, or the answer names a datatype that the protocol does not have.
+    pub async fn model_metadata(
+        &self,
+        model: impl Into<String>,
+    ) -> Result<ModelMetadata, CallError> {
+        let request = ModelMetadataRequest {
+            name: model.into(),
+            ..Default::default()
+        };
+        message(
+            "ModelMetadata",
+            self.service().model_metadata(request).await,
+        )?
+        .try_into()
+    }
+
+    /// Returns what each version of `model` has done; of all models, if `model` is "".
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn model_statistics(
+        &self,
+        model: impl Into<String>,
+    ) -> Result<Vec<ModelStatistics>, CallError> {
+        let request = ModelStatisticsRequest {
+            name: model.into(),
+            ..Default::default()
+        };
+        let call = self.service().model_statistics(request).await;
+        let statistics = message("ModelStatistics", call)?.model_stats;
+        Ok(statistics.into_iter().map(Into::into).collect())
+    }
+
+    /// Returns all models that the server knows, whatever their state.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn repository_index(&self) -> Result<Vec<ModelIndex>, CallError> {
+        let request = RepositoryIndexRequest::default();
+        let call = self.service().repository_index(request).await;
+        let models = message("RepositoryIndex", call)?.models;
+        Ok(models.into_iter().map(Into::into).collect())
+    }
+
+    /// Sends one request on its own and waits for the reply.
+    ///
+    /// # Errors
+    /// The request is too large, the server refused or failed it, the timeout passed, or the
+    /// connection broke.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the call; the server may have executed it.
+    pub async fn infer(&self, request: Request) -> Result<Reply, InferError> {
+        let reserved = Instant::now();
+        let timeout = request.timeout();
+        let message = ModelInferRequest::from(request.into_message());
+        check_message_size(&message, self.shared.max_message_bytes)?;
+        let call = self.call(message, reserved, timeout);
+        match timeout {
+            None => call.await,
+            Some(after) => tokio::time::timeout(after, call)
+                .await
+                .unwrap_or(Err(InferError::DeadlineExceeded { after })),
+        }
+    }
+
+    async fn call(
+        &self,
+        message: ModelInferRequest,
+        reserved: Instant,
+        timeout: Option<std::time::Duration>,
+    ) -> Result<Reply, InferError> {
+        let model = message.model_name.clone();
+        let probe = Probe::default();
+        let mut call = tonic::Request::new(message);
+        call.extensions_mut().insert(probe.clone());
+        if let Some(timeout) = timeout {
+            call.set_timeout(timeout);
+        }
+        match self.service().model_infer(call).await {
+            Ok(response) => {
+                let response = InferResponse::try_from(response.into_inner())?;
+                let done = Instant::now();
+                let timings = Timings {
+                    reserved,
+                    sent: probe.sent().unwrap_or(reserved),
+                    first_byte: probe.next_first_byte().unwrap_or(done),
+                    done,
+                };
+                Ok(Reply::new(response, timings))
+            }
+            Err(status) => Err(match Fault::from(status) {
+                Fault::Status { code, message } => InferError::Failed {
+                    model,
+                    code,
+                    message,
+                },
+                Fault::Transport(source) => InferError::ConnectionLost { source },
+            }),
+        }
+    }
+
+    /// Opens a stream for many requests.
+    ///
+    /// # Errors
+    /// A limit of zero, or the stream could not be opened.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves no stream behind.
+    pub async fn stream(&self, options: StreamOptions) -> Result<Session, InferError> {
+        let service = self.shared.streams.next();
+        Session::open(service, options, self.shared.max_message_bytes).await
+    }
+
+    fn service(&self) -> Service {
+        self.shared.calls.next()
+    }
+}
+
+impl Connections {
+    fn next(&self) -> Service {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.services[turn % self.services.len()].clone()
+    }
+}
+
+fn message<T>(
+    call: &'static str,
+    response: Result<tonic::Response<T>, tonic::Status>,
+) -> Result<T, CallError> {
+    match response {
+        Ok(response) => Ok(response.into_inner()),
+        Err(status) => Err(CallError::new(call, status)),
+    }
+}

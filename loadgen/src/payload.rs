@@ -3,7 +3,7 @@
 //! Invariant: [`Pool::request`] copies no tensor, so the time it takes does not depend on their
 //! size.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use forebay_client::{
@@ -31,6 +31,8 @@ pub struct Options {
     pub variants: usize,
     /// Parameters of every request.
     pub parameters: BTreeMap<String, Parameter>,
+    /// The time that the server is told an answer may take; `None` tells it nothing.
+    pub timeout: Option<Duration>,
     /// The seed of the contents.
     pub seed: u64,
 }
@@ -118,6 +120,9 @@ impl Pool {
         let requests = (0..options.variants)
             .map(|_| {
                 let mut request = Request::new(&model.name);
+                if let Some(timeout) = options.timeout {
+                    request = request.with_timeout(timeout);
+                }
                 for (name, value) in &options.parameters {
                     request = request.with_parameter(name, value.clone());
                 }

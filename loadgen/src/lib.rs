@@ -12,12 +12,15 @@
 //! lies between them. The schedule is fixed before the start and is never shifted, so a target that
 //! stalls cannot slow down the questions it is asked.
 
+pub mod cli;
 pub mod clock;
 pub mod host;
 pub mod pacer;
 pub mod payload;
 pub mod progress;
 pub mod record;
+pub mod report;
+pub mod run;
 pub mod runner;
 pub mod schedule;
 pub mod stats;

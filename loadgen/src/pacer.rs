@@ -42,7 +42,11 @@ pub struct Arrival {
 pub fn start(schedule: Schedule, origin: Instant) -> io::Result<mpsc::Receiver<Arrival>> {
     let (arrivals, receiver) = mpsc::channel(CHANNEL);
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let spin = if cores >= CORES_TO_SPIN { SPIN } else { Duration::ZERO };
+    let spin = if cores >= CORES_TO_SPIN {
+        SPIN
+    } else {
+        Duration::ZERO
+    };
     thread::Builder::new()
         .name("lg-pacer".to_owned())
         .spawn(move || pace(&schedule, origin, spin, &arrivals))?;
@@ -52,7 +56,10 @@ pub fn start(schedule: Schedule, origin: Instant) -> io::Result<mpsc::Receiver<A
 fn pace(schedule: &Schedule, origin: Instant, spin: Duration, arrivals: &mpsc::Sender<Arrival>) {
     for (number, &intended) in (0..).zip(schedule.offsets()) {
         wait_until(origin + intended, spin);
-        if arrivals.blocking_send(Arrival { number, intended }).is_err() {
+        if arrivals
+            .blocking_send(Arrival { number, intended })
+            .is_err()
+        {
             return;
         }
     }
@@ -100,6 +107,10 @@ mod timing {
             }
         }
         assert_eq!(receiver.blocking_recv(), None);
-        assert!(origin.elapsed() < Duration::from_millis(160), "{:?}", origin.elapsed());
+        assert!(
+            origin.elapsed() < Duration::from_millis(160),
+            "{:?}",
+            origin.elapsed()
+        );
     }
 }

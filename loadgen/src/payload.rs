@@ -105,7 +105,10 @@ impl Pool {
             .find(|name| model.inputs.iter().all(|input| input.name != **name))
         {
             let known: Vec<&str> = model.inputs.iter().map(|input| &*input.name).collect();
-            return Err(Error::UnknownInput { input: input.clone(), known: known.join(", ") });
+            return Err(Error::UnknownInput {
+                input: input.clone(),
+                known: known.join(", "),
+            });
         }
         let inputs = model
             .inputs
@@ -142,7 +145,11 @@ impl Pool {
         let request = self.requests[variant].clone();
         match place {
             None => request,
-            Some(Place { sequence, start, end }) => request.with_sequence(sequence, start, end),
+            Some(Place {
+                sequence,
+                start,
+                end,
+            }) => request.with_sequence(sequence, start, end),
         }
     }
 
@@ -153,32 +160,44 @@ impl Pool {
 
     /// Returns the bytes of the largest request's tensors.
     pub fn bytes(&self) -> usize {
-        self.requests.iter().map(Request::bytes).max().unwrap_or_default()
+        self.requests
+            .iter()
+            .map(Request::bytes)
+            .max()
+            .unwrap_or_default()
     }
 }
 
 /// Returns the shape to send. A leading dimension of any size is the batch: `given` may leave it
 /// out, and it is 1 unless `batch` or `given` says otherwise.
-fn shape(input: &TensorMetadata, given: Option<&[i64]>, batch: Option<i64>) -> Result<Vec<i64>, Error> {
+fn shape(
+    input: &TensorMetadata,
+    given: Option<&[i64]>,
+    batch: Option<i64>,
+) -> Result<Vec<i64>, Error> {
     let known = &input.shape;
     let batches = known.first() == Some(&-1);
     let mut shape = match given {
         None => known.clone(),
-        Some(given) if batches && given.len() + 1 == known.len() => {
-            [&[-1], given].concat()
-        }
+        Some(given) if batches && given.len() + 1 == known.len() => [&[-1], given].concat(),
         Some(given) => given.to_vec(),
     };
     match batch {
         Some(batch) if batches && !shape.is_empty() => shape[0] = batch,
         Some(batch) if batch != 1 => {
-            return Err(Error::NoBatch { input: input.name.clone(), shape: known.clone() });
+            return Err(Error::NoBatch {
+                input: input.name.clone(),
+                shape: known.clone(),
+            });
         }
         _ if batches && shape.first() == Some(&-1) => shape[0] = 1,
         _ => {}
     }
     let fits = shape.len() == known.len()
-        && shape.iter().zip(known).all(|(dim, known)| *known == -1 || dim == known);
+        && shape
+            .iter()
+            .zip(known)
+            .all(|(dim, known)| *known == -1 || dim == known);
     if !fits {
         return Err(Error::Unfit {
             input: input.name.clone(),
@@ -187,12 +206,20 @@ fn shape(input: &TensorMetadata, given: Option<&[i64]>, batch: Option<i64>) -> R
         });
     }
     if shape.iter().any(|dim| *dim < 0) {
-        return Err(Error::Unknown { input: input.name.clone(), shape: known.clone() });
+        return Err(Error::Unknown {
+            input: input.name.clone(),
+            shape: known.clone(),
+        });
     }
     Ok(shape)
 }
 
-fn random(name: &str, datatype: DataType, dims: &[i64], rng: &mut impl Rng) -> Result<Tensor, ProtocolError> {
+fn random(
+    name: &str,
+    datatype: DataType,
+    dims: &[i64],
+    rng: &mut impl Rng,
+) -> Result<Tensor, ProtocolError> {
     let shape = Shape::new(dims.to_vec())?;
     let Some(bytes) = shape.byte_size(datatype)? else {
         let elements: Vec<[u8; TEXT]> = (0..shape.elements())

@@ -54,7 +54,11 @@ struct Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { now, before, between } = self;
+        let Self {
+            now,
+            before,
+            between,
+        } = self;
         let rate = (now.ok - before.ok) as f64 / between.as_secs_f64();
         write!(
             f,
@@ -82,7 +86,11 @@ pub async fn show(progress: watch::Sender<Progress>, length: Option<Duration>) {
             now = *progress;
             progress.slowest = Duration::ZERO;
         });
-        let line = Line { now, before: last.0, between: at - last.1 };
+        let line = Line {
+            now,
+            before: last.0,
+            between: at - last.1,
+        };
         last = (now, at);
         match &bar {
             Some(bar) => {
@@ -114,11 +122,23 @@ mod tests {
 
     #[test]
     fn a_line_gives_the_rate_since_the_look_before() {
-        let before = Progress { ok: 100, ..Progress::default() };
-        let mut now = Progress { offered: 205, ok: 199, in_flight: 3, ..Progress::default() };
+        let before = Progress {
+            ok: 100,
+            ..Progress::default()
+        };
+        let mut now = Progress {
+            offered: 205,
+            ok: 199,
+            in_flight: 3,
+            ..Progress::default()
+        };
         now.landed(Outcome::Ok, Duration::from_millis(4));
         now.landed(Outcome::TimedOut, Duration::from_millis(9));
-        let line = Line { now, before, between: Duration::from_millis(500) };
+        let line = Line {
+            now,
+            before,
+            between: Duration::from_millis(500),
+        };
         assert_eq!(
             line.to_string(),
             "205 offered, 200 ok, 1 failed, 3 in flight, 200/s, slowest 9.0 ms"

@@ -11,7 +11,10 @@ mod scripted;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 

@@ -147,7 +147,11 @@ mod tests {
 
     #[test]
     fn poisson_gaps_have_the_mean_and_the_spread_of_an_exponential() {
-        let schedule = Schedule::build(&Plan { duration: None, requests: Some(20_000), ..PLAN });
+        let schedule = Schedule::build(&Plan {
+            duration: None,
+            requests: Some(20_000),
+            ..PLAN
+        });
         let schedule = schedule.unwrap();
         let gaps: Vec<f64> = schedule
             .offsets()
@@ -157,7 +161,10 @@ mod tests {
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let spread = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         assert!((mean * 500.0 - 1.0).abs() < 0.03, "mean gap {mean}");
-        assert!((spread.sqrt() / mean - 1.0).abs() < 0.05, "deviation {spread}");
+        assert!(
+            (spread.sqrt() / mean - 1.0).abs() < 0.05,
+            "deviation {spread}"
+        );
     }
 
     #[test]
@@ -177,9 +184,15 @@ mod tests {
     #[test]
     fn refuses_plans_without_rate_or_end() {
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(matches!(Schedule::build(&Plan { rate, ..PLAN }), Err(Error::Rate(_))));
+            assert!(matches!(
+                Schedule::build(&Plan { rate, ..PLAN }),
+                Err(Error::Rate(_))
+            ));
         }
-        let endless = Plan { duration: None, ..PLAN };
+        let endless = Plan {
+            duration: None,
+            ..PLAN
+        };
         assert_eq!(Schedule::build(&endless), Err(Error::Endless));
     }
 

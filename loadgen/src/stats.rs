@@ -10,6 +10,6 @@ mod summary;
 pub use backlog::Backlog;
 pub use counts::{Counts, Unaccounted};
 pub use latencies::{Latencies, Percentile};
-pub use quantile::{Bounds, Quantile, QUANTILES};
+pub use quantile::{Bounds, QUANTILES, Quantile};
 pub use series::{Window, windows};
 pub use summary::{Span, StageLatencies, Summary};

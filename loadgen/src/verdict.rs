@@ -120,7 +120,11 @@ fn limited(summary: &Summary, evidence: &Evidence) -> Vec<String> {
     let mut reasons = Vec::new();
     let [.., p99, _, _] = QUANTILES;
     let lag = summary.lag.percentile(p99).value.or(summary.lag.max());
-    let response = summary.response.percentile(p99).value.or(summary.response.max());
+    let response = summary
+        .response
+        .percentile(p99)
+        .value
+        .or(summary.response.max());
     if let (true, Some(lag), Some(response)) = (evidence.open, lag, response) {
         let allowed = LAG.max(response.mul_f64(LAG_SHARE));
         if lag > allowed {
@@ -147,7 +151,9 @@ fn notes(summary: &Summary, evidence: &Evidence) -> Vec<String> {
         notes.push("closed: says nothing about latency at a rate".to_owned());
     }
     if let Some(cores) = evidence.shared_cores {
-        notes.push(format!("client and server share one machine of {cores} cores"));
+        notes.push(format!(
+            "client and server share one machine of {cores} cores"
+        ));
     }
     let missing = counts.failed + counts.timed_out + counts.unfinished;
     if missing > 0 {
@@ -209,14 +215,23 @@ mod tests {
             }
         });
         assert_eq!(verdict.status, Status::Invalid);
-        assert!(verdict.reasons[0].contains("1 of 1000 requests were not sent"), "{verdict:?}");
+        assert!(
+            verdict.reasons[0].contains("1 of 1000 requests were not sent"),
+            "{verdict:?}"
+        );
     }
 
     #[test]
     fn a_growing_backlog_makes_an_open_run_invalid_and_a_closed_one_not() {
         let slower = |_, record: &mut Record| record.done += record.intended;
         assert_eq!(judge(FAIR, slower).status, Status::Invalid);
-        let closed = judge(Evidence { open: false, ..FAIR }, slower);
+        let closed = judge(
+            Evidence {
+                open: false,
+                ..FAIR
+            },
+            slower,
+        );
         assert_eq!(closed.status, Status::Valid);
         assert!(closed.notes[0].starts_with("closed: says nothing"));
     }
@@ -229,13 +244,21 @@ mod tests {
             }
         });
         assert_eq!(late.status, Status::ClientLimited);
-        let busy = judge(Evidence { cpu_share: Some(0.9), ..FAIR }, |_, _| {});
+        let busy = judge(
+            Evidence {
+                cpu_share: Some(0.9),
+                ..FAIR
+            },
+            |_, _| {},
+        );
         assert_eq!(busy.status, Status::ClientLimited);
     }
 
     #[test]
     fn without_a_correct_answer_nothing_is_valid() {
-        let verdict = judge(FAIR, |_, record| record.outcome = Outcome::Failed(Code::Internal));
+        let verdict = judge(FAIR, |_, record| {
+            record.outcome = Outcome::Failed(Code::Internal)
+        });
         assert_eq!(verdict.status, Status::Invalid);
     }
 }

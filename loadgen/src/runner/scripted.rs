@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::{mpsc, watch}, time};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 
 use super::{Flight, Limits, Setup};
 use crate::{
@@ -50,7 +53,10 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(service: Duration) -> Self {
-        Self { service, free_at: Mutex::new(None) }
+        Self {
+            service,
+            free_at: Mutex::new(None),
+        }
     }
 }
 

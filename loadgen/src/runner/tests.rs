@@ -56,7 +56,12 @@ fn summary(finished: &Finished) -> Summary {
 }
 
 fn seconds(summary: &Summary, quantile: Quantile) -> f64 {
-    summary.response.percentile(quantile).value.unwrap().as_secs_f64()
+    summary
+        .response
+        .percentile(quantile)
+        .value
+        .unwrap()
+        .as_secs_f64()
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,13 +70,20 @@ async fn one_stall_of_a_second_shows_in_every_request_that_it_delayed() {
     // Over many schedules, because each Poisson draw puts more or fewer arrivals in the stall.
     let mut all = crate::stats::Latencies::new();
     for seed in 0..20 {
-        let plan = Plan { seed, ..plan(Arrivals::Poisson, 200.0, 5) };
+        let plan = Plan {
+            seed,
+            ..plan(Arrivals::Poisson, 200.0, 5)
+        };
         let finished = offer(plan, LIMITS, |origin| Scripted {
             origin,
             script: |_, sent| {
                 // From 2 s to 3 s nothing is answered.
                 let stalled = (ms(2000)..ms(3000)).contains(&sent);
-                let took = if stalled { ms(3000) - sent } else { Duration::ZERO };
+                let took = if stalled {
+                    ms(3000) - sent
+                } else {
+                    Duration::ZERO
+                };
                 (took + Duration::from_micros(500), Outcome::Ok)
             },
         })
@@ -80,7 +92,11 @@ async fn one_stall_of_a_second_shows_in_every_request_that_it_delayed() {
     }
     for (quantile, expected) in [(p90, 0.50), (p95, 0.75), (p99, 0.95)] {
         let value = all.percentile(quantile).value.unwrap().as_secs_f64();
-        assert!((value / expected - 1.0).abs() < 0.05, "{} is {value}", quantile.name);
+        assert!(
+            (value / expected - 1.0).abs() < 0.05,
+            "{} is {value}",
+            quantile.name
+        );
     }
 }
 
@@ -99,7 +115,10 @@ async fn a_stall_that_holds_up_the_sends_counts_from_the_schedule() {
             late.send(arrival).await.unwrap();
         }
     });
-    let target = Scripted { origin, script: |_, _| (ms(1), Outcome::Ok) };
+    let target = Scripted {
+        origin,
+        script: |_, _| (ms(1), Outcome::Ok),
+    };
     let finished = open::run(flight(target, origin, LIMITS), arrivals, pending()).await;
     let summary = summary(&finished);
     let [_, p90, _, p99, ..] = QUANTILES;
@@ -119,7 +138,10 @@ async fn an_overload_matches_the_fluid_limit() {
     let [p50, ..] = QUANTILES;
     let expected = 10.0 * (300.0 / 175.0 - 1.0);
     let median = seconds(&summary, p50);
-    assert!((median / expected - 1.0).abs() < 0.05, "p50 {median}, fluid limit {expected}");
+    assert!(
+        (median / expected - 1.0).abs() < 0.05,
+        "p50 {median}, fluid limit {expected}"
+    );
     assert!((summary.backlog.growth_per_second / 125.0 - 1.0).abs() < 0.1);
     assert!(summary.backlog.grows(summary.counts.offered));
     let rate = summary.span.rate(summary.counts.ok).unwrap();
@@ -136,7 +158,10 @@ async fn forty_short_requests_report_their_true_throughput() {
         requests: Some(40),
         sequences: false,
     };
-    let target = Scripted { origin, script: |_, _| (ms(2), Outcome::Ok) };
+    let target = Scripted {
+        origin,
+        script: |_, _| (ms(2), Outcome::Ok),
+    };
     let finished = closed::run(flight(target, origin, LIMITS), load, pending()).await;
     let summary = summary(&finished);
     assert_eq!(summary.counts.ok, 40);
@@ -147,10 +172,15 @@ async fn forty_short_requests_report_their_true_throughput() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_beyond_the_cap_are_counted_and_not_skipped() {
-    let limits = Limits { max_in_flight: 10, ..LIMITS };
-    let finished = offer(plan(Arrivals::Constant, 100.0, 2), limits, |origin| Scripted {
-        origin,
-        script: |_, _| (ms(500), Outcome::Ok),
+    let limits = Limits {
+        max_in_flight: 10,
+        ..LIMITS
+    };
+    let finished = offer(plan(Arrivals::Constant, 100.0, 2), limits, |origin| {
+        Scripted {
+            origin,
+            script: |_, _| (ms(500), Outcome::Ok),
+        }
     })
     .await;
     let counts = summary(&finished).counts;
@@ -162,10 +192,15 @@ async fn requests_beyond_the_cap_are_counted_and_not_skipped() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_unfinished_after_the_grace_counts_with_the_time_it_waited() {
-    let limits = Limits { grace: ms(700), ..LIMITS };
-    let finished = offer(plan(Arrivals::Constant, 100.0, 1), limits, |origin| Scripted {
-        origin,
-        script: |number, _| (ms(if number < 90 { 5 } else { 60_000 }), Outcome::Ok),
+    let limits = Limits {
+        grace: ms(700),
+        ..LIMITS
+    };
+    let finished = offer(plan(Arrivals::Constant, 100.0, 1), limits, |origin| {
+        Scripted {
+            origin,
+            script: |number, _| (ms(if number < 90 { 5 } else { 60_000 }), Outcome::Ok),
+        }
     })
     .await;
     let summary = summary(&finished);
@@ -178,14 +213,19 @@ async fn what_is_unfinished_after_the_grace_counts_with_the_time_it_waited() {
 
 #[tokio::test(start_paused = true)]
 async fn timeouts_and_errors_never_improve_a_percentile() {
-    let limits = Limits { timeout: ms(100), ..LIMITS };
+    let limits = Limits {
+        timeout: ms(100),
+        ..LIMITS
+    };
     let offer = |bad: Outcome, took: u64| {
-        offer(plan(Arrivals::Constant, 200.0, 5), limits, move |origin| Scripted {
-            origin,
-            script: move |number, _| match number % 20 {
-                0 => (ms(took), bad),
-                _ => (ms(20), Outcome::Ok),
-            },
+        offer(plan(Arrivals::Constant, 200.0, 5), limits, move |origin| {
+            Scripted {
+                origin,
+                script: move |number, _| match number % 20 {
+                    0 => (ms(took), bad),
+                    _ => (ms(20), Outcome::Ok),
+                },
+            }
         })
     };
     let [_, p90, _, p99, ..] = QUANTILES;
@@ -203,12 +243,23 @@ async fn timeouts_and_errors_never_improve_a_percentile() {
 async fn a_stopped_run_keeps_its_accounts() {
     let origin = clock::now();
     let schedule = Schedule::build(&plan(Arrivals::Poisson, 200.0, 60)).unwrap();
-    let target = Scripted { origin, script: |_, _| (ms(30), Outcome::Ok) };
+    let target = Scripted {
+        origin,
+        script: |_, _| (ms(30), Outcome::Ok),
+    };
     let stop = tokio::time::sleep(ms(1000));
-    let finished = open::run(flight(target, origin, LIMITS), pace(&schedule, origin), stop).await;
+    let finished = open::run(
+        flight(target, origin, LIMITS),
+        pace(&schedule, origin),
+        stop,
+    )
+    .await;
     assert!(finished.interrupted);
     let counts = summary(&finished).counts;
-    assert!((150..250).contains(&counts.offered) && counts.ok == counts.offered, "{counts:?}");
+    assert!(
+        (150..250).contains(&counts.offered) && counts.ok == counts.offered,
+        "{counts:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,11 +272,23 @@ async fn a_closed_loop_keeps_its_concurrency_and_its_end() {
         requests: None,
         sequences: false,
     };
-    let target = Scripted { origin, script: |_, _| (ms(9), Outcome::Ok) };
+    let target = Scripted {
+        origin,
+        script: |_, _| (ms(9), Outcome::Ok),
+    };
     let finished = closed::run(flight(target, origin, LIMITS), load, pending()).await;
-    assert!(finished.records.iter().all(|record| record.intended < ms(1500)));
+    assert!(
+        finished
+            .records
+            .iter()
+            .all(|record| record.intended < ms(1500))
+    );
     let summary = Summary::of(&finished.records, ms(500), Some(ms(1000)), LIMITS.timeout);
-    assert!((7.0..=8.0).contains(&summary.backlog.mean), "{:?}", summary.backlog);
+    assert!(
+        (7.0..=8.0).contains(&summary.backlog.mean),
+        "{:?}",
+        summary.backlog
+    );
     assert!(summary.warmup >= 8 * 45);
 }
 
@@ -241,7 +304,13 @@ async fn sequences_take_their_steps_in_order_and_share_no_number() {
             let sent = clock::now();
             self.0.lock().unwrap().push(shot.place.unwrap());
             tokio::time::sleep(ms(1 + shot.number % 3)).await;
-            Answer { sent, first: None, done: clock::now(), outcome: Outcome::Ok, stages: None }
+            Answer {
+                sent,
+                first: None,
+                done: clock::now(),
+                outcome: Outcome::Ok,
+                stages: None,
+            }
         }
     }
 
@@ -261,8 +330,16 @@ async fn sequences_take_their_steps_in_order_and_share_no_number() {
     }
     assert!(steps.len() >= 200 / 8);
     for (sequence, places) in steps {
-        assert!(sequence > 0 && places[0].start && places.len() <= 8, "{sequence}");
+        assert!(
+            sequence > 0 && places[0].start && places.len() <= 8,
+            "{sequence}"
+        );
         assert!(places.iter().skip(1).all(|place| !place.start));
-        assert!(places.iter().enumerate().all(|(at, place)| place.end == (at == 7)));
+        assert!(
+            places
+                .iter()
+                .enumerate()
+                .all(|(at, place)| place.end == (at == 7))
+        );
     }
 }

@@ -105,7 +105,10 @@ mod tests {
     fn an_overload_grows_and_a_steady_load_does_not() {
         // Half of what arrives is served: 50 more are in flight each second.
         let overload = backlog(&requests(|at| at));
-        assert!((overload.growth_per_second - 50.0).abs() < 3.0, "{overload:?}");
+        assert!(
+            (overload.growth_per_second - 50.0).abs() < 3.0,
+            "{overload:?}"
+        );
         assert!(overload.grows(500));
         let steady = backlog(&requests(|_| 45));
         assert!((4.0..6.0).contains(&steady.mean), "{steady:?}");
@@ -114,7 +117,13 @@ mod tests {
 
     #[test]
     fn one_stall_that_is_worked_off_is_no_growth() {
-        let stalled = backlog(&requests(|at| if (1000..2000).contains(&at) { 2000 - at } else { 3 }));
+        let stalled = backlog(&requests(|at| {
+            if (1000..2000).contains(&at) {
+                2000 - at
+            } else {
+                3
+            }
+        }));
         assert!(stalled.peak > 90 && !stalled.grows(500), "{stalled:?}");
     }
 }

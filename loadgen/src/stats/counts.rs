@@ -27,7 +27,9 @@ pub struct Counts {
 
 /// Requests were lost or counted twice: a fault of the generator itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{offered} requests were offered but {recorded} were recorded; this is a fault in the load generator")]
+#[error(
+    "{offered} requests were offered but {recorded} were recorded; this is a fault in the load generator"
+)]
 pub struct Unaccounted {
     /// Requests offered.
     pub offered: u64,

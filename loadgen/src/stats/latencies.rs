@@ -65,7 +65,9 @@ impl Latencies {
     pub fn record_at_least(&mut self, latency: Duration) {
         self.record(latency);
         self.censored += 1;
-        let smallest = self.smallest_censored.map_or(latency, |old| old.min(latency));
+        let smallest = self
+            .smallest_censored
+            .map_or(latency, |old| old.min(latency));
         self.smallest_censored = Some(smallest);
     }
 
@@ -129,7 +131,13 @@ impl Latencies {
     pub fn percentile(&self, quantile: Quantile) -> Percentile {
         let samples = self.samples();
         if samples < quantile.floor {
-            return Percentile { quantile, value: None, at_least: false, low: None, high: None };
+            return Percentile {
+                quantile,
+                value: None,
+                at_least: false,
+                low: None,
+                high: None,
+            };
         }
         let bounds = quantile.bounds(samples);
         let value = self.at_rank(quantile.rank(samples));
@@ -139,7 +147,9 @@ impl Latencies {
             quantile,
             value: value.or_else(|| self.max()),
             at_least: value.is_none_or(uncertain),
-            low: bounds.low.and_then(|rank| self.at_rank(rank).or_else(|| self.max())),
+            low: bounds
+                .low
+                .and_then(|rank| self.at_rank(rank).or_else(|| self.max())),
             high: bounds
                 .high
                 .and_then(|rank| self.at_rank(rank))
@@ -182,7 +192,9 @@ mod tests {
     }
 
     fn close(actual: Option<Duration>, expected: Duration) -> bool {
-        actual.is_some_and(|actual| (actual.as_secs_f64() / expected.as_secs_f64() - 1.0).abs() < 2e-3)
+        actual.is_some_and(|actual| {
+            (actual.as_secs_f64() / expected.as_secs_f64() - 1.0).abs() < 2e-3
+        })
     }
 
     #[test]

@@ -22,12 +22,36 @@ pub struct Quantile {
 
 /// The quantiles that are reported.
 pub const QUANTILES: [Quantile; 6] = [
-    Quantile { parts: 50_000, floor: 7, name: "p50" },
-    Quantile { parts: 90_000, floor: 44, name: "p90" },
-    Quantile { parts: 95_000, floor: 90, name: "p95" },
-    Quantile { parts: 99_000, floor: 459, name: "p99" },
-    Quantile { parts: 99_900, floor: 4_603, name: "p99.9" },
-    Quantile { parts: 99_990, floor: 46_050, name: "p99.99" },
+    Quantile {
+        parts: 50_000,
+        floor: 7,
+        name: "p50",
+    },
+    Quantile {
+        parts: 90_000,
+        floor: 44,
+        name: "p90",
+    },
+    Quantile {
+        parts: 95_000,
+        floor: 90,
+        name: "p95",
+    },
+    Quantile {
+        parts: 99_000,
+        floor: 459,
+        name: "p99",
+    },
+    Quantile {
+        parts: 99_900,
+        floor: 4_603,
+        name: "p99.9",
+    },
+    Quantile {
+        parts: 99_990,
+        floor: 46_050,
+        name: "p99.99",
+    },
 ];
 
 /// Ranks, from 1, of the samples between which the true quantile lies.
@@ -121,8 +145,16 @@ mod tests {
     #[test]
     fn floors_are_the_fewest_samples_with_an_upper_bound() {
         for quantile in QUANTILES {
-            assert_eq!(quantile.bounds(quantile.floor).high, Some(quantile.floor), "{quantile:?}");
-            assert_eq!(quantile.bounds(quantile.floor - 1).high, None, "{quantile:?}");
+            assert_eq!(
+                quantile.bounds(quantile.floor).high,
+                Some(quantile.floor),
+                "{quantile:?}"
+            );
+            assert_eq!(
+                quantile.bounds(quantile.floor - 1).high,
+                None,
+                "{quantile:?}"
+            );
         }
     }
 
@@ -130,17 +162,37 @@ mod tests {
     fn one_miss_needs_as_many_samples_as_the_published_table_says() {
         // With one sample above the bound allowed, the bound is the second largest.
         for (quantile, samples) in QUANTILES.iter().zip([11, 64, 130, 662, 6_636, 66_381]) {
-            assert_eq!(quantile.bounds(samples).high, Some(samples - 1), "{quantile:?}");
-            assert_eq!(quantile.bounds(samples - 1).high, Some(samples - 1), "{quantile:?}");
+            assert_eq!(
+                quantile.bounds(samples).high,
+                Some(samples - 1),
+                "{quantile:?}"
+            );
+            assert_eq!(
+                quantile.bounds(samples - 1).high,
+                Some(samples - 1),
+                "{quantile:?}"
+            );
         }
     }
 
     #[test]
     fn bounds_of_a_small_median_match_the_sums_done_by_hand() {
         // n = 10: P(B <= 0) = 1/1024, P(B <= 1) = 11/1024 > 1 %.
-        assert_eq!(QUANTILES[0].bounds(10), Bounds { low: Some(1), high: Some(10) });
+        assert_eq!(
+            QUANTILES[0].bounds(10),
+            Bounds {
+                low: Some(1),
+                high: Some(10)
+            }
+        );
         // n = 20: P(B <= 4) = 0.0059, P(B <= 5) = 0.0207.
-        assert_eq!(QUANTILES[0].bounds(20), Bounds { low: Some(5), high: Some(16) });
+        assert_eq!(
+            QUANTILES[0].bounds(20),
+            Bounds {
+                low: Some(5),
+                high: Some(16)
+            }
+        );
     }
 
     #[test]
@@ -150,8 +202,14 @@ mod tests {
                 let rank = quantile.rank(samples);
                 let bounds = quantile.bounds(samples);
                 assert!((1..=samples).contains(&rank));
-                assert!(bounds.low.is_none_or(|low| low <= rank), "{quantile:?} {samples} {bounds:?}");
-                assert!(bounds.high.is_none_or(|high| high >= rank), "{quantile:?} {samples} {bounds:?}");
+                assert!(
+                    bounds.low.is_none_or(|low| low <= rank),
+                    "{quantile:?} {samples} {bounds:?}"
+                );
+                assert!(
+                    bounds.high.is_none_or(|high| high >= rank),
+                    "{quantile:?} {samples} {bounds:?}"
+                );
             }
         }
     }

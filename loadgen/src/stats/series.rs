@@ -29,9 +29,13 @@ pub struct Window {
 
 /// Cuts `records` into windows of the width that is returned too: 0.1 s times 1, 2, 5, 10, ...
 pub fn windows(records: &[Record]) -> (Duration, Vec<Window>) {
-    let end = records.iter().map(|record| record.done.max(record.intended)).max();
+    let end = records
+        .iter()
+        .map(|record| record.done.max(record.intended))
+        .max();
     let width = width(end.unwrap_or_default());
-    let index = |at: Duration| usize::try_from(at.as_nanos() / width.as_nanos()).unwrap_or(usize::MAX);
+    let index =
+        |at: Duration| usize::try_from(at.as_nanos() / width.as_nanos()).unwrap_or(usize::MAX);
     let count = end.map_or(0, |end| index(end) + 1);
     let mut latencies: Vec<Option<Box<Latencies>>> = vec![None; count];
     let mut windows: Vec<Window> = (0..u32::try_from(count).unwrap_or(MOST))
@@ -57,7 +61,9 @@ pub fn windows(records: &[Record]) -> (Duration, Vec<Window>) {
             outcome => {
                 windows[offered].failed += 1;
                 match outcome {
-                    Outcome::TimedOut | Outcome::Unfinished => times.record_at_least(record.response()),
+                    Outcome::TimedOut | Outcome::Unfinished => {
+                        times.record_at_least(record.response())
+                    }
                     _ => times.record_never(),
                 }
             }

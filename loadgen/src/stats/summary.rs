@@ -68,7 +68,12 @@ impl Span {
 impl Summary {
     /// Sums up the records whose intended time is at or after `warmup`. `duration` is the length of
     /// the measured window, if it has one, and `timeout` the least that a timed-out request counts.
-    pub fn of(records: &[Record], warmup: Duration, duration: Option<Duration>, timeout: Duration) -> Self {
+    pub fn of(
+        records: &[Record],
+        warmup: Duration,
+        duration: Option<Duration>,
+        timeout: Duration,
+    ) -> Self {
         let measured: Vec<&Record> = records
             .iter()
             .filter(|record| record.intended >= warmup)
@@ -116,7 +121,9 @@ impl Summary {
     }
 
     fn add_answer(&mut self, record: &Record) {
-        let Some(service) = record.service() else { return };
+        let Some(service) = record.service() else {
+            return;
+        };
         self.service.record(service);
         if let (Some(first), Some(sent)) = (record.first, record.sent) {
             self.first_byte.record(first.saturating_sub(sent));
@@ -133,9 +140,15 @@ impl Summary {
 }
 
 fn span(measured: &[&Record]) -> Span {
-    let ok = measured.iter().filter(|record| record.outcome == Outcome::Ok);
+    let ok = measured
+        .iter()
+        .filter(|record| record.outcome == Outcome::Ok);
     Span {
-        start: measured.iter().map(|record| record.intended).min().unwrap_or_default(),
+        start: measured
+            .iter()
+            .map(|record| record.intended)
+            .min()
+            .unwrap_or_default(),
         end: ok.map(|record| record.done).max().unwrap_or_default(),
     }
 }

@@ -44,7 +44,13 @@ fn warm_up_is_left_out_by_intended_time_even_if_it_ends_later() {
     ];
     let summary = Summary::of(&records, ms(100), Some(ms(100)), ms(1000));
     assert_eq!((summary.warmup, summary.counts.offered), (1, 2));
-    assert_eq!(summary.span, Span { start: ms(100), end: ms(190) });
+    assert_eq!(
+        summary.span,
+        Span {
+            start: ms(100),
+            end: ms(190)
+        }
+    );
     assert_eq!(summary.window_ok, Some(2));
     assert!(summary.response.max().unwrap() < ms(41));
 }

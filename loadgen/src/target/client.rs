@@ -38,7 +38,10 @@ pub struct Streams {
 impl ClientTarget {
     /// Sends each request as a call of its own.
     pub fn unary(client: Client, pool: Pool) -> Self {
-        Self { pool, route: Route::Unary(client) }
+        Self {
+            pool,
+            route: Route::Unary(client),
+        }
     }
 
     /// Opens streams, whose limits never hold back what the run allows in flight.
@@ -55,7 +58,10 @@ impl ClientTarget {
         for _ in 0..streams.count.max(1) {
             sessions.push(client.stream(options.clone()).await?);
         }
-        Ok(Self { pool, route: Route::Stream(sessions) })
+        Ok(Self {
+            pool,
+            route: Route::Stream(sessions),
+        })
     }
 
     async fn infer(&self, shot: Shot) -> Result<Reply, InferError> {

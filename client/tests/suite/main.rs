@@ -1,0 +1,13 @@
+//! The client against a server that does as it is told.
+
+// `cfg(test)` is how clippy knows that helpers may unwrap too.
+#[cfg(test)]
+mod calls;
+#[cfg(test)]
+mod flow;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod stream;
+#[cfg(test)]
+mod stream_end;

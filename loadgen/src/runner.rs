@@ -10,6 +10,8 @@ pub mod open;
 mod scripted;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timing;
 
 use std::{
     sync::Arc,

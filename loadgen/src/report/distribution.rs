@@ -110,7 +110,7 @@ mod tests {
         let mut latencies = Latencies::new();
         (1..=100_000).for_each(|micros| latencies.record(Duration::from_micros(micros)));
         let curve = Distribution::from(&latencies).curve(80);
-        assert!((60..=81).contains(&curve.len()), "{}", curve.len());
+        assert!((30..=81).contains(&curve.len()), "{}", curve.len());
         assert!(curve.is_sorted_by(|left, right| left.0 < right.0 && left.1 <= right.1));
         let (last, slowest) = curve[curve.len() - 1];
         assert!(last > 0.999 && slowest > 99.8, "{last} {slowest}");

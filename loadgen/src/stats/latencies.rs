@@ -260,15 +260,15 @@ mod tests {
     }
 
     proptest! {
+        // Each case scans histograms of 250 KiB, slowly without optimization.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn merging_parts_gives_the_whole(left in samples(), right in samples()) {
             let mut merged = collect(&left);
             merged.merge(&collect(&right));
             let whole = collect(&[left, right].concat());
             prop_assert_eq!(&merged, &whole);
-            for quantile in QUANTILES {
-                prop_assert_eq!(merged.percentile(quantile), whole.percentile(quantile));
-            }
         }
 
         #[test]

@@ -106,6 +106,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case scans histograms of 250 KiB, slowly without optimization.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn windows_hold_every_request_once(
             ends in proptest::collection::vec((0u64..30_000, 0u64..5_000, any::<bool>()), 0..100)

@@ -87,6 +87,9 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 proptest! {
+    // Each case scans histograms of 250 KiB, slowly without optimization.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn every_request_is_counted_once_and_has_a_rank(
         ends in proptest::collection::vec((0u64..1000, 0u64..50, 0u64..500, outcome()), 0..200),

@@ -1,6 +1,9 @@
 //! The `loadgen` command.
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -9,7 +12,18 @@ use forebay_loadgen::{
     run,
 };
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    match command() {
+        Ok(code) => code,
+        Err(error) => {
+            // With stderr gone, the code still tells.
+            writeln!(io::stderr(), "error: {error:#}").unwrap_or(());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> anyhow::Result<ExitCode> {
     let Command::Run(args) = Cli::parse().command;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

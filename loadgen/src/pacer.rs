@@ -90,27 +90,48 @@ mod timing {
             arrivals: Arrivals::Constant,
             rate: 1000.0,
             warmup: Duration::ZERO,
-            duration: Some(Duration::from_millis(100)),
+            duration: Some(Duration::from_millis(300)),
             requests: None,
             seed: 0,
         };
         let schedule = Schedule::build(&plan).unwrap();
+        // Room for one, so that a reader that stalls holds the pacer up.
+        let (arrivals, mut receiver) = mpsc::channel(1);
         let origin = Instant::now();
-        let mut receiver = start(schedule.clone(), origin).unwrap();
+        let paced = schedule.clone();
+        let pacer = thread::spawn(move || pace(&paced, origin, Duration::ZERO, &arrivals));
         for (number, &intended) in (0..).zip(schedule.offsets()) {
             let arrival = receiver.blocking_recv().unwrap();
             assert!(origin.elapsed() >= arrival.intended);
             assert_eq!(arrival, Arrival { number, intended });
             if number == 20 {
-                // The reader stalls; the arrivals after it keep their times.
-                wait_until(origin + Duration::from_millis(60), Duration::ZERO);
+                wait_until(origin + Duration::from_millis(200), Duration::ZERO);
             }
         }
         assert_eq!(receiver.blocking_recv(), None);
+        pacer.join().unwrap();
+        // Shifted by the stall, the last would come after 480 ms.
         assert!(
-            origin.elapsed() < Duration::from_millis(160),
+            origin.elapsed() < Duration::from_millis(400),
             "{:?}",
             origin.elapsed()
         );
+    }
+
+    #[test]
+    fn the_thread_ends_when_nobody_listens() {
+        let plan = Plan {
+            arrivals: Arrivals::Constant,
+            rate: 1000.0,
+            warmup: Duration::ZERO,
+            duration: Some(Duration::from_secs(3600)),
+            requests: None,
+            seed: 0,
+        };
+        let schedule = Schedule::build(&plan).unwrap();
+        let (arrivals, receiver) = mpsc::channel(1);
+        drop(receiver);
+        // Returns at once, not in an hour.
+        pace(&schedule, Instant::now(), Duration::ZERO, &arrivals);
     }
 }

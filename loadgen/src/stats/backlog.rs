@@ -24,9 +24,10 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Counts what was in flight, or should have been: a request waits from its intended send on.
-    pub fn of(measured: &[&Record], start: Duration) -> Self {
-        let offered = measured
+    /// Counts what was in flight, or should have been, from `start` to the last intended send: a
+    /// request waits from its intended send on. Requests from before `start` count while they last.
+    pub fn of(records: &[Record], start: Duration) -> Self {
+        let offered = records
             .iter()
             .filter(|record| record.outcome != Outcome::NotSent);
         let (mut starts, mut ends) = (Vec::new(), Vec::new());
@@ -98,7 +99,7 @@ mod tests {
     }
 
     fn backlog(records: &[Record]) -> Backlog {
-        Backlog::of(&records.iter().collect::<Vec<_>>(), Duration::ZERO)
+        Backlog::of(records, Duration::ZERO)
     }
 
     #[test]
@@ -113,6 +114,16 @@ mod tests {
         let steady = backlog(&requests(|_| 45));
         assert!((4.0..6.0).contains(&steady.mean), "{steady:?}");
         assert!(!steady.grows(500));
+    }
+
+    #[test]
+    fn what_the_warm_up_left_in_flight_is_there_from_the_start() {
+        // Each takes a second: 100 are in flight once the first second is over.
+        let steady = Backlog::of(&requests(|_| 1000), Duration::from_secs(1));
+        assert!(
+            steady.growth.abs() < 2.0 && (99.0..102.0).contains(&steady.mean),
+            "{steady:?}"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{Latencies, QUANTILES};
 use crate::record::{Outcome, Record};
 
 /// Windows that a plot has room for.
-const MOST: u32 = 120;
+const MOST: u32 = 60;
 
 /// One window, warm-up included.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,8 +101,8 @@ mod tests {
     #[test]
     fn widths_are_round_and_few() {
         let seconds = |length| width(Duration::from_secs(length)).as_secs_f64();
-        let widths = [1, 12, 13, 30, 61, 121, 1000, 3600].map(seconds);
-        assert_eq!(widths, [0.1, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0, 50.0]);
+        let widths = [1, 6, 7, 12, 30, 31, 500, 3600].map(seconds);
+        assert_eq!(widths, [0.1, 0.1, 0.2, 0.2, 0.5, 1.0, 10.0, 100.0]);
     }
 
     proptest! {
@@ -123,7 +123,7 @@ mod tests {
                 stages: None,
             }).collect();
             let (_, windows) = windows(&records);
-            prop_assert!(windows.len() <= 121);
+            prop_assert!(windows.len() <= 61);
             prop_assert_eq!(windows.iter().map(|window| window.offered).sum::<u64>(), records.len() as u64);
             let ok = records.iter().filter(|record| record.outcome == Outcome::Ok).count() as u64;
             prop_assert_eq!(windows.iter().map(|window| window.ok).sum::<u64>(), ok);

@@ -89,7 +89,7 @@ impl Summary {
             stages: None,
             span: span(&measured),
             window_ok: duration.map(|length| ok_between(records, warmup, warmup + length)),
-            backlog: Backlog::of(&measured, warmup),
+            backlog: Backlog::of(records, warmup),
         };
         for record in measured {
             summary.add(record, timeout);

@@ -135,7 +135,7 @@ impl Axis {
     }
 
     fn even_ticks(&self) -> Vec<(f64, String)> {
-        let rough = (self.high - self.low) / 6.0;
+        let rough = (self.high - self.low) / 8.0;
         let decade = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0]
             .iter()

@@ -64,7 +64,8 @@ pub(crate) fn models(workspace: &Workspace, dir: &Path, interrupt: &Interrupt) -
     say(format_args!("a model repository is at {}", dir.display()))
 }
 
-/// Writes those models of `names` into the repository `dir` that it lacks, by a built `make-models`.
+/// Writes the models `names` into the repository `dir` by a built `make-models`, which leaves those
+/// that are there as they are.
 pub(crate) fn made(
     workspace: &Workspace,
     program: &Path,
@@ -72,15 +73,8 @@ pub(crate) fn made(
     names: &[&str],
     interrupt: &Interrupt,
 ) -> Result<()> {
-    let missing = names
-        .iter()
-        .filter(|name| !dir.join(name).join("config.pbtxt").exists());
-    let missing: Vec<_> = missing.collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
     let mut command = Command::new(program);
-    command.arg(dir).arg("--only").args(missing);
+    command.arg(dir).arg("--only").args(names);
     process::run(workspace.with_libtorch(&mut command), interrupt)
 }
 

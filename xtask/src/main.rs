@@ -12,11 +12,15 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{process::Interrupt, workspace::Workspace};
 
+mod bench;
+mod conformance;
+mod demo;
 mod fetch;
 mod fixtures;
 mod libtorch;
 mod process;
 mod python;
+mod server;
 mod test;
 mod workspace;
 
@@ -37,8 +41,20 @@ enum Task {
         /// The folder to write to; it is made where it is missing.
         dir: PathBuf,
     },
+    /// Build in release, serve two models, stream speech through one, load the other.
+    Demo,
     /// Get all that the tests need, then run all tests.
     Test,
+    /// Run tritonclient and perf_analyzer against a server.
+    Conformance,
+    /// Run the benchmark NAME: prints a table, writes JSON; without NAME, list them.
+    Bench {
+        /// The benchmark.
+        name: Option<String>,
+        /// Fail where it misses a target.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -64,6 +80,11 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Libtorch => libtorch::command(&workspace, &interrupt),
         Task::Models { dir } => fixtures::models(&workspace, &dir, &interrupt),
+        Task::Demo => demo::command(&workspace, &interrupt),
+        Task::Bench { name, check } => {
+            bench::command(&workspace, name.as_deref(), check, &interrupt)
+        }
+        Task::Conformance => conformance::command(&workspace, &interrupt),
         Task::Test => test::command(&workspace, &interrupt),
     }
 }

@@ -4,8 +4,10 @@
 //! children first.
 
 use std::{
+    fs::{self, File},
     io,
-    process::{Child, Command, ExitStatus, Output},
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -67,6 +69,32 @@ pub(crate) fn capture(command: &mut Command) -> Result<Output> {
     command.output().with_context(|| format!("start `{name}`"))
 }
 
+/// Runs `command` to its end, or for as long as `limit`; returns its status and what it wrote.
+///
+/// What it wrote is kept in the file `log`.
+pub(crate) fn record(
+    command: &mut Command,
+    log: &Path,
+    limit: Duration,
+    interrupt: &Interrupt,
+) -> Result<(ExitStatus, String)> {
+    let file = File::create(log).with_context(|| format!("make {}", log.display()))?;
+    command
+        .stdin(Stdio::null())
+        .stderr(file.try_clone().context("share the log")?);
+    let mut child = Running(spawn(command.stdout(file))?);
+    let status = child.wait_within(limit, interrupt)?;
+    let text = fs::read(log).with_context(|| format!("read {}", log.display()))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match status {
+        Some(status) => Ok((status, text)),
+        None => bail!(
+            "`{}` took longer than {limit:?}; it wrote:\n{text}",
+            shown(command)
+        ),
+    }
+}
+
 /// Starts `command`, and names it where that fails.
 pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
     command
@@ -93,17 +121,40 @@ impl Running {
     /// Waits for the end, or stops the child where people ask for that.
     pub(crate) fn wait(&mut self, interrupt: &Interrupt) -> Result<ExitStatus> {
         loop {
-            if let Some(status) = self.0.try_wait().context("wait for a child")? {
-                // A child that Ctrl-C reached too has ended by it: that is the reason to give.
-                interrupt.check()?;
+            if let Some(status) = self.look(interrupt)? {
                 return Ok(status);
             }
-            if let Err(asked) = interrupt.check() {
-                self.stop()?;
-                return Err(asked);
+        }
+    }
+
+    /// Waits for the end as `wait` does, but for `limit` only; then stops the child.
+    fn wait_within(
+        &mut self,
+        limit: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(status) = self.look(interrupt)? {
+                return Ok(Some(status));
             }
+        }
+        self.stop()?;
+        Ok(None)
+    }
+
+    /// Waits for a moment; returns the status of a child that has ended.
+    fn look(&mut self, interrupt: &Interrupt) -> Result<Option<ExitStatus>> {
+        let status = self.0.try_wait().context("wait for a child")?;
+        if let Err(asked) = interrupt.check() {
+            // Ctrl-C reaches the child too, so that it may have ended already.
+            self.stop()?;
+            return Err(asked);
+        }
+        if status.is_none() {
             thread::sleep(LOOK);
         }
+        Ok(status)
     }
 
     /// Sends SIGTERM and waits for the end; kills the child that does not heed it.
@@ -149,6 +200,25 @@ mod tests {
         let error = run(Command::new("sleep").arg("60"), &interrupt).unwrap_err();
         assert_eq!(error.to_string(), "interrupted");
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_stopped_and_what_it_wrote_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo waiting; exec sleep 60"]);
+        let limit = Duration::from_millis(300);
+        let error = record(
+            &mut command,
+            &folder.path().join("log"),
+            limit,
+            &Interrupt::default(),
+        );
+        let text = error.unwrap_err().to_string();
+        assert!(
+            text.ends_with("took longer than 300ms; it wrote:\nwaiting\n"),
+            "{text}"
+        );
     }
 
     #[test]

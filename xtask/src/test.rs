@@ -23,7 +23,14 @@ pub(crate) fn command(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
             "cargo-nextest is not installed: tests run by `cargo test`, without its limits on \
              time (`cargo install --locked cargo-nextest` gets it)"
         ))?;
-        tests.args(["test", "--workspace", "--all-targets", "--locked"]);
+        tests.args([
+            "test",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--locked",
+        ]);
     }
     process::run(&mut tests, interrupt)?;
 

@@ -107,7 +107,9 @@ fn load(
     reports: &Path,
     interrupt: &Interrupt,
 ) -> Result<()> {
-    say(format_args!("\n== resnet18 under load, over 4 streams"))?;
+    say(format_args!(
+        "\n== resnet18 under load: 4 requests in flight, over a stream"
+    ))?;
     let mut loadgen = Command::new(programs.path("loadgen"));
     loadgen.args(["run", "--endpoint", endpoint]).args(LOAD);
     loadgen.arg("--json").arg(reports.join("resnet18.json"));

@@ -81,6 +81,8 @@ impl Python {
         pip.args(["--only-binary=:all:", "--target"])
             .arg(&partial)
             .args(requirements);
+        // It warns root of harm to the system's packages; this folder is no part of them.
+        pip.env("PIP_ROOT_USER_ACTION", "ignore");
         process::run(&mut pip, interrupt)?;
         fs::write(partial.join("requirements.txt"), wanted).context("write the stamp")?;
         fs::rename(&partial, &folder).with_context(|| format!("make {}", folder.display()))?;

@@ -60,8 +60,12 @@ impl Server {
         match wait_ready(&mut child, output, file, interrupt) {
             Ok(address) => Ok(Self { child, address }),
             Err(error) => {
+                // Ended first, so that its last words are in the log.
                 drop(child);
-                Err(error.context(format!("start the server; its log ends:\n{}", tail(log))))
+                bail!(
+                    "the server did not start: {error:#}; its log ends:\n{}",
+                    tail(log)
+                )
             }
         }
     }

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: what the tests need, then all of them.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::{
@@ -14,30 +16,40 @@ pub(crate) fn command(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
     libtorch::ensure(workspace, interrupt)?;
     let fixtures = fixtures::fetched(workspace, interrupt)?;
 
-    let mut tests = workspace.cargo();
-    tests.env("FOREBAY_FIXTURES", &fixtures);
-    if has_nextest(workspace)? {
-        tests.args(["nextest", "run", "--workspace", "--locked"]);
-    } else {
+    if !has_nextest(workspace)? {
         say(format_args!(
             "cargo-nextest is not installed: tests run by `cargo test`, without its limits on \
              time (`cargo install --locked cargo-nextest` gets it)"
         ))?;
-        tests.args([
-            "test",
-            "--workspace",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--locked",
-        ]);
+        return cargo(workspace, &["test", "--workspace"], &fixtures, interrupt);
     }
-    process::run(&mut tests, interrupt)?;
+    cargo(
+        workspace,
+        &["nextest", "run", "--workspace"],
+        &fixtures,
+        interrupt,
+    )?;
+    // nextest does not run the examples in documentation.
+    cargo(
+        workspace,
+        &["test", "--workspace", "--doc"],
+        &fixtures,
+        interrupt,
+    )
+}
 
-    let mut examples = workspace.cargo();
-    examples.env("FOREBAY_FIXTURES", &fixtures);
-    examples.args(["test", "--workspace", "--doc", "--locked"]);
-    process::run(&mut examples, interrupt)
+fn cargo(
+    workspace: &Workspace,
+    arguments: &[&str],
+    fixtures: &Path,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(arguments)
+        .arg("--locked")
+        .env("FOREBAY_FIXTURES", fixtures);
+    process::run(&mut cargo, interrupt)
 }
 
 fn has_nextest(workspace: &Workspace) -> Result<bool> {

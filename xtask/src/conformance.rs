@@ -114,7 +114,10 @@ impl Run<'_> {
         self.interrupt.check()?;
         let seconds = started.elapsed().as_secs_f64();
         match done {
-            Ok(detail) => say(format_args!("ok      {name}  ({seconds:.1} s)  {detail}")),
+            Ok(detail) => {
+                let line = format!("ok      {name}  ({seconds:.1} s)  {detail}");
+                say(format_args!("{}", line.trim_end()))
+            }
             Err(error) => {
                 self.failed += 1;
                 say(format_args!("FAILED  {name}  ({seconds:.1} s)\n{error:#}"))
@@ -155,7 +158,7 @@ impl Run<'_> {
         let (status, text) = process::record(&mut command, &log, limit, self.interrupt)?;
         ensure!(status.success(), "it ended with {status}:\n{text}");
         match perf_analyzer::table(&text) {
-            Some(table) => Ok(format!("\n{table}")),
+            Some(table) => Ok(format!("\n{table}\n")),
             None => bail!("it printed no breakdown of the server's time:\n{text}"),
         }
     }

@@ -189,15 +189,14 @@ impl Programs {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
-    fn start(script: &str) -> Result<Server> {
+    /// Starts one of the programs in `testdata` as if it were the server.
+    fn start(program: &str) -> Result<Server> {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("testdata")
+            .join(program);
         let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("server");
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let workspace = Workspace::at(folder.path(), None);
         let log = folder.path().join("log");
         Server::start(
@@ -211,14 +210,14 @@ mod tests {
 
     #[test]
     fn a_server_is_ready_at_the_address_it_tells_and_ends_by_sigterm() {
-        let server = start("echo hello; echo listening on 127.0.0.1:4242; exec sleep 60").unwrap();
+        let server = start("ready").unwrap();
         assert_eq!(server.address(), "127.0.0.1:4242".parse().unwrap());
         assert_eq!(server.stop().unwrap().to_string(), "signal: 15 (SIGTERM)");
     }
 
     #[test]
     fn a_server_that_ends_early_is_reported_with_its_log() {
-        let error = start("echo no such model >&2; exit 3").unwrap_err();
+        let error = start("fails").unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("no such model"), "{text}");
         assert!(text.contains("ended with exit status: 3"), "{text}");

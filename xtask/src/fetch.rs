@@ -245,11 +245,12 @@ impl Progress {
         let template = "{prefix}  [{bar:30}] {binary_bytes} of {binary_total_bytes}, \
                         {binary_bytes_per_sec}, {eta} left";
         let style = ProgressStyle::with_template(template).context("lay out the progress bar")?;
-        self.bar.set_style(style);
         self.bar.set_prefix(self.label.clone());
         self.bar.set_length(total);
         self.bar.set_position(resumed_at);
         self.bar.reset_eta();
+        // Last, because it draws the bar.
+        self.bar.set_style(style);
         self.bar.enable_steady_tick(Duration::from_millis(200));
         self.told_tenth = tenth(resumed_at, total);
         if resumed_at > 0 {

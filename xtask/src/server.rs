@@ -197,7 +197,7 @@ mod tests {
             .join("testdata")
             .join(program);
         let folder = tempfile::tempdir().unwrap();
-        let workspace = Workspace::at(folder.path(), None);
+        let workspace = Workspace::at(folder.path());
         let log = folder.path().join("log");
         Server::start(
             &workspace,

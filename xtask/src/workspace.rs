@@ -44,10 +44,10 @@ impl Workspace {
 
     /// Returns a workspace rooted at `root`, for tests.
     #[cfg(test)]
-    pub(crate) fn at(root: &Path, libtorch: Option<&Path>) -> Self {
+    pub(crate) fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            libtorch: libtorch.map(Path::to_owned),
+            libtorch: None,
             library_path: None,
         }
     }

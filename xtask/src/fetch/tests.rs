@@ -86,7 +86,7 @@ fn answer(mut stream: TcpStream, status: &str, kind: &str, length: usize, body: 
 
 /// A fetcher whose pip looks at `index` alone.
 fn run(root: &Path, index: SocketAddr, sha256: &'static str) -> Result<Outcome> {
-    let workspace = Workspace::at(root, None);
+    let workspace = Workspace::at(root);
     let interrupt = Interrupt::default();
     let fetcher = Fetcher::new(&workspace, &interrupt).unwrap();
     let mut program = fetcher.program("fetch.py");

@@ -25,7 +25,7 @@ use futures_util::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
-use super::status::code;
+use super::status;
 use crate::{
     error::Error,
     inference::{Inference, Origin},
@@ -165,12 +165,12 @@ impl InferStream {
             };
             match answer {
                 Ok(response) => Ok(StreamReply::Answer(response).into()),
-                Err(error) if end_on_failure => Err(error.into()),
+                Err(error) if end_on_failure => Err(status::of_request(&id, &error)),
                 Err(error) => Ok(StreamReply::Failure {
+                    message: status::text(&id, &error),
                     id,
                     model_name,
-                    code: Some(code(&error).into()),
-                    message: error.to_string(),
+                    code: Some(status::code(&error).into()),
                 }
                 .into()),
             }

@@ -157,7 +157,7 @@ pub struct CountsReport {
 /// Answers a second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThroughputReport {
-    /// Requests offered a second, from the first to the last intended send.
+    /// Requests offered a second, from the end of the warm-up to the last arrival.
     pub offered_per_s: Option<f64>,
     /// Correct answers over the span.
     pub requests_per_s: Option<f64>,

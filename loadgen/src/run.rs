@@ -13,9 +13,9 @@ use std::{
 
 use anyhow::Context;
 use forebay_client::Client;
-use tokio::{sync::watch, task::JoinSet, time};
+use tokio::{sync::watch, task::JoinSet};
 
-use self::statistics::Statistics;
+use self::statistics::Snapshot;
 use crate::{
     cli::{Mode, OutputArgs, RunArgs},
     clock,
@@ -66,14 +66,10 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         let length = args.duration().map(|length| length + args.load.warmup);
         helpers.spawn(progress::show(progress.clone(), length));
     }
+    let before = Snapshot::after(args.load.warmup, &client, &args.model).await;
     let started = SystemTime::now();
     let cpu_before = CpuTime::now();
     let origin = clock::now();
-    let before = tokio::spawn(ask_at(
-        client.clone(),
-        args.model.clone(),
-        origin + args.load.warmup,
-    ));
     let limits = Limits {
         max_in_flight: args.max_in_flight(),
         timeout: args.limits.timeout,
@@ -93,7 +89,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Report> {
     let measured = Measured {
         started,
         finished,
-        statistics: gained(before, &client, &args.model).await,
+        statistics: before.gained(&client, &args.model).await,
         cpu,
         wall,
         load_average,
@@ -205,23 +201,4 @@ async fn interrupt() {
     if tokio::signal::ctrl_c().await.is_err() {
         future::pending::<()>().await;
     }
-}
-
-async fn ask_at(client: Client, model: String, at: Instant) -> Option<Statistics> {
-    time::sleep_until(at.into()).await;
-    Statistics::ask(&client, &model).await
-}
-
-async fn gained(
-    before: tokio::task::JoinHandle<Option<Statistics>>,
-    client: &Client,
-    model: &str,
-) -> Option<StatisticsReport> {
-    // A run that was stopped in its warm-up has nothing to compare.
-    if !before.is_finished() {
-        before.abort();
-        return None;
-    }
-    let before = before.await.ok()??;
-    Statistics::ask(client, model).await?.since(before)
 }

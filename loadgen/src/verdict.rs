@@ -49,8 +49,10 @@ pub struct Evidence {
     pub max_in_flight: usize,
     /// The share of its cores that the client used, where known.
     pub cpu_share: Option<f64>,
-    /// Whether client and server share a machine, and its cores.
+    /// The cores of the machine, if client and server share it.
     pub shared_cores: Option<usize>,
+    /// The requests that the server counted in the measured part, where it tells.
+    pub served: Option<u64>,
 }
 
 impl Verdict {
@@ -129,7 +131,8 @@ fn limited(summary: &Summary, evidence: &Evidence) -> Vec<String> {
         let allowed = LAG.max(response.mul_f64(LAG_SHARE));
         if lag > allowed {
             reasons.push(format!(
-                "sends were late by {:.2} ms at p99, more than {:.2} ms; give the client cores of its own",
+                "sends were late by {:.2} ms at p99, more than {:.2} ms; give the client cores of \
+                 its own, or more --connections where the server limits calls on each",
                 lag.as_secs_f64() * 1e3,
                 allowed.as_secs_f64() * 1e3
             ));
@@ -155,6 +158,17 @@ fn notes(summary: &Summary, evidence: &Evidence) -> Vec<String> {
             "client and server share one machine of {cores} cores"
         ));
     }
+    // Requests in flight when the server was asked are on one side only.
+    let sent = counts.sent();
+    let slack = sent / 100 + 2 * summary.backlog.peak;
+    if let Some(served) = evidence
+        .served
+        .filter(|served| served.abs_diff(sent) > slack)
+    {
+        notes.push(format!(
+            "the server counted {served} requests where {sent} were sent; another client may be using it"
+        ));
+    }
     let missing = counts.failed + counts.timed_out + counts.unfinished;
     if missing > 0 {
         notes.push(format!(
@@ -178,6 +192,7 @@ mod tests {
         max_in_flight: 64,
         cpu_share: Some(0.3),
         shared_cores: None,
+        served: Some(1000),
     };
 
     fn judge(evidence: Evidence, change: impl Fn(u64, &mut Record)) -> Verdict {
@@ -252,6 +267,19 @@ mod tests {
             |_, _| {},
         );
         assert_eq!(busy.status, Status::ClientLimited);
+    }
+
+    #[test]
+    fn requests_of_someone_else_are_noted() {
+        assert!(judge(FAIR, |_, _| {}).notes.is_empty());
+        let busy = judge(
+            Evidence {
+                served: Some(1500),
+                ..FAIR
+            },
+            |_, _| {},
+        );
+        assert!(busy.notes[0].contains("another client"), "{busy:?}");
     }
 
     #[test]

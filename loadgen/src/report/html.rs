@@ -1,6 +1,7 @@
 //! The report as a page that stands alone: no script, nothing fetched.
 
 mod plots;
+mod settings;
 
 use std::fmt::{self, Write};
 
@@ -35,7 +36,7 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
     out.push_str("<h2>Throughput</h2>\n");
     out.push_str(&plots::throughput_over_time(report));
     stages(out, report)?;
-    settings(out, report)?;
+    settings::write(out, report)?;
     out.push_str("</body></html>\n");
     Ok(())
 }
@@ -252,82 +253,6 @@ fn bar(out: &mut String, means: &[(&str, f64)]) -> fmt::Result {
         )?;
     }
     out.push_str("</div></figure>\n");
-    Ok(())
-}
-
-fn settings(out: &mut String, report: &Report) -> fmt::Result {
-    let (run, client) = (&report.run, &report.client);
-    let tensors: Vec<String> = run
-        .inputs
-        .iter()
-        .map(|input| format!("{} {} {:?}", input.name, input.datatype, input.shape))
-        .collect();
-    let mut rows = vec![
-        (
-            "inputs",
-            format!(
-                "{} ({} bytes, {} variants)",
-                tensors.join(", "),
-                run.payload_bytes,
-                run.variants
-            ),
-        ),
-        (
-            "warm-up",
-            format!(
-                "{} s, {} requests, not counted",
-                run.warmup_s, report.counts.warmup
-            ),
-        ),
-        (
-            "limits",
-            format!(
-                "{} in flight, {} s timeout, {} s grace",
-                run.max_in_flight, run.timeout_s, run.grace_s
-            ),
-        ),
-        (
-            "connections",
-            format!(
-                "{}{}",
-                run.connections,
-                run.streams
-                    .map_or(String::new(), |streams| format!(", {streams} streams"))
-            ),
-        ),
-        ("seed", run.seed.to_string()),
-    ];
-    if let Pacing::Open {
-        schedule_sha256,
-        scheduled,
-        ..
-    } = &run.pacing
-    {
-        rows.push((
-            "schedule",
-            format!("{scheduled} arrivals, SHA-256 {schedule_sha256}"),
-        ));
-    }
-    let share = client.cpu_share.map_or("unknown".to_owned(), |share| {
-        format!("{:.0} %", share * 100.0)
-    });
-    rows.push((
-        "client",
-        format!(
-            "{} cores, {share} used, clock {}",
-            client.cores,
-            client.clocksource.as_deref().unwrap_or("unknown")
-        ),
-    ));
-    rows.push((
-        "schema",
-        format!("{}, version {}", report.schema, report.tool_version),
-    ));
-    out.push_str("<h2>Settings</h2>\n<dl>");
-    for (name, value) in rows {
-        write!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&value))?;
-    }
-    out.push_str("</dl>\n");
     Ok(())
 }
 

@@ -48,6 +48,7 @@ fn report(records: &[Record]) -> Report {
         max_in_flight: 64,
         cpu_share: None,
         shared_cores: Some(2),
+        served: None,
     };
     let (width, windows) = windows(records);
     Report {

@@ -38,6 +38,10 @@ pub(super) fn report(
         max_in_flight: args.max_in_flight(),
         cpu_share: client.cpu_share,
         shared_cores: client.shares_machine.then_some(client.cores),
+        served: measured
+            .statistics
+            .as_ref()
+            .map(|statistics| statistics.success + statistics.fail),
     };
     let (width, windows) = stats::windows(&finished.records);
     let started = measured.started.duration_since(SystemTime::UNIX_EPOCH);

@@ -1,8 +1,48 @@
 //! What a model's own statistics gained during a run.
 
+use std::time::Duration;
+
 use forebay_client::{Client, DurationTotal, ModelStatistics};
+use tokio::{task::JoinHandle, time};
 
 use crate::report::{MeanReport, StatisticsReport};
+
+/// The statistics at the end of the warm-up, from which on they are of interest.
+#[derive(Debug)]
+pub(super) enum Snapshot {
+    /// There was no warm-up.
+    Taken(Option<Statistics>),
+    /// The warm-up goes on.
+    Pending(JoinHandle<Option<Statistics>>),
+}
+
+impl Snapshot {
+    /// Asks now, or when a warm-up that begins now is over.
+    pub(super) async fn after(warmup: Duration, client: &Client, model: &str) -> Self {
+        if warmup.is_zero() {
+            return Self::Taken(Statistics::ask(client, model).await);
+        }
+        let (client, model) = (client.clone(), model.to_owned());
+        Self::Pending(tokio::spawn(async move {
+            time::sleep(warmup).await;
+            Statistics::ask(&client, &model).await
+        }))
+    }
+
+    /// Returns what came since, or `None` if the server keeps no statistics or the run was stopped
+    /// in its warm-up.
+    pub(super) async fn gained(self, client: &Client, model: &str) -> Option<StatisticsReport> {
+        let before = match self {
+            Self::Taken(statistics) => statistics?,
+            Self::Pending(task) if task.is_finished() => task.await.ok()??,
+            Self::Pending(task) => {
+                task.abort();
+                return None;
+            }
+        };
+        Statistics::ask(client, model).await?.since(before)
+    }
+}
 
 /// The sums over all versions of a model. Another client's requests are in them too.
 #[derive(Debug, Clone, Default)]
@@ -91,8 +131,6 @@ fn mean_ms(total: DurationTotal) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn version(count: u64) -> ModelStatistics {

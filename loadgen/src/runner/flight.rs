@@ -3,7 +3,11 @@
 //! Invariant: a request is in `open` from launch to landing, and has a record from then on, so
 //! that offered = records + open at any time.
 
-use std::{collections::HashMap, panic, time::Duration};
+use std::{
+    collections::HashMap,
+    panic,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     task::{JoinError, JoinSet},
@@ -76,7 +80,7 @@ impl<T: Target> Flight<T> {
         self.tasks.spawn(async move {
             let began = clock::now();
             let answer = match time::timeout(timeout, target.send(Shot { number, place })).await {
-                Ok(answer) => answer,
+                Ok(answer) => rename_late(answer, began + timeout),
                 Err(_) => Answer {
                     sent: began,
                     first: None,
@@ -159,7 +163,7 @@ impl<T: Target> Flight<T> {
             },
         };
         let waiting = self.open.remove(&number)?;
-        let offset = |at: std::time::Instant| at.saturating_duration_since(self.setup.origin);
+        let offset = |at: Instant| at.saturating_duration_since(self.setup.origin);
         self.records.push(Record {
             number,
             intended: waiting.intended,
@@ -184,4 +188,13 @@ impl<T: Target> Flight<T> {
             progress.in_flight = in_flight;
         });
     }
+}
+
+/// Returns `answer`, with an error that came at the deadline or later as what it is. Servers know
+/// the deadline too and have several names for it, CANCELLED among them.
+fn rename_late(mut answer: Answer, deadline: Instant) -> Answer {
+    if matches!(answer.outcome, Outcome::Failed(_)) && answer.done >= deadline {
+        answer.outcome = Outcome::TimedOut;
+    }
+    answer
 }

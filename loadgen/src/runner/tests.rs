@@ -240,6 +240,26 @@ async fn timeouts_and_errors_never_improve_a_percentile() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_at_the_deadline_is_a_timeout_whatever_the_server_calls_it() {
+    let limits = Limits {
+        timeout: ms(100),
+        ..LIMITS
+    };
+    let finished = offer(plan(Arrivals::Constant, 100.0, 1), limits, |origin| {
+        Scripted {
+            origin,
+            script: |number, _| {
+                let took = if number % 2 == 0 { 99 } else { 100 };
+                (ms(took), Outcome::Failed(Code::Cancelled))
+            },
+        }
+    })
+    .await;
+    let counts = summary(&finished).counts;
+    assert_eq!((counts.failed, counts.timed_out), (50, 50));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_run_keeps_its_accounts() {
     let origin = clock::now();
     let schedule = Schedule::build(&plan(Arrivals::Poisson, 200.0, 60)).unwrap();

@@ -116,7 +116,32 @@ fn window(size: ByteSize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use figment::Figment;
+    use figment::providers::{Format as _, Toml};
+
     use super::*;
+
+    fn read(text: &str) -> Result<Config, Box<figment::Error>> {
+        Figment::from(Toml::string(text))
+            .extract()
+            .map_err(Box::new)
+    }
+
+    #[test]
+    fn sizes_and_times_have_units_and_unknown_keys_are_refused() {
+        let config = read("stream_window = '1 MiB'\ndrain_timeout = '1m 5s'").unwrap();
+        let expected = Config {
+            stream_window: ByteSize::mib(1),
+            drain_timeout: Duration::from_secs(65),
+            ..Config::default()
+        };
+        assert_eq!(config, expected);
+        let error = read("drain_timout = '5s'").unwrap_err().to_string();
+        assert!(
+            error.contains("drain_timout") && error.contains("drain_timeout"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn defaults_have_no_fault() {

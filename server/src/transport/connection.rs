@@ -57,11 +57,7 @@ impl Connection {
         let Some(socket) = self.preface(socket).await else {
             return;
         };
-        // Calls whose connection is gone have nobody to answer.
-        let calls = CancellationToken::new();
-        let _cut_calls = calls.clone().drop_guard();
-        let executor = self.tasks.call_executor(calls);
-        let connection = http2::builder(&self.config, executor)
+        let connection = http2::builder(&self.config, self.tasks.call_executor())
             .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
         match self.drive(Box::pin(connection)).await {
             Finish::Ended(Ok(())) => {}

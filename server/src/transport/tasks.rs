@@ -18,11 +18,10 @@ pub(super) struct Tasks {
     aborted: Arc<AtomicU64>,
 }
 
-/// Runs a connection's calls for hyper. They end with their connection.
+/// Runs the calls of connections for hyper, which ends them when their connection is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct CallExecutor {
     tracker: TaskTracker,
-    connection: CancellationToken,
 }
 
 impl Tasks {
@@ -39,13 +38,9 @@ impl Tasks {
         self.tracker.spawn(task);
     }
 
-    /// Returns an executor whose tasks are dropped when `connection` is cancelled.
-    pub(super) fn call_executor(&self, connection: CancellationToken) -> CallExecutor {
+    pub(super) fn call_executor(&self) -> CallExecutor {
         let tracker = self.tracker.clone();
-        CallExecutor {
-            tracker,
-            connection,
-        }
+        CallExecutor { tracker }
     }
 
     pub(super) fn drain_token(&self) -> CancellationToken {
@@ -83,9 +78,6 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, call: F) {
-        let connection = self.connection.clone();
-        self.tracker.spawn(async move {
-            connection.run_until_cancelled_owned(call).await;
-        });
+        self.tracker.spawn(call);
     }
 }

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use forebay_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use forebay_proto::inference::{ModelInferRequest, ModelInferResponse};
 use forebay_server::{admission, transport};
+use http::HeaderMap;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
@@ -141,6 +142,10 @@ async fn a_request_that_ends_inside_a_message_is_an_error_and_not_an_end() {
         let status = call.ended().await;
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     }
+    let mut call = client.call(STREAM);
+    call.send(prefix(10).to_vec(), false);
+    call.send.send_trailers(HeaderMap::new()).unwrap();
+    assert_eq!(call.ended().await.code(), Code::InvalidArgument);
     within(server.budget.drained()).await;
 }
 

@@ -1,9 +1,10 @@
 //! How calls end: at their deadline, or by a fault of ours.
 
+use forebay_proto::inference::{ServerLiveRequest, ServerLiveResponse};
 use tonic::Code;
 
 use super::harness::{Server, within};
-use super::raw::{Client, INFER, LIVE, STREAM, infer};
+use super::raw::{Client, INFER, LIVE, STREAM, framed, infer};
 
 #[tokio::test]
 async fn a_call_past_its_deadline_before_the_response_head_is_cut() {
@@ -53,6 +54,19 @@ async fn a_deadline_ends_a_message_that_waits_for_its_bytes() {
     assert_eq!(call.ended().await.code(), Code::DeadlineExceeded);
     within(server.script.call_ended.cancelled()).await;
     assert_eq!(server.budget.waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_handler_learns_of_the_deadline_only_where_there_is_one() {
+    let server = Server::with_budget(1000).await;
+    let mut client = Client::connect(server.address).await;
+    for headers in [&[][..], &[("grpc-timeout", "20S")]] {
+        let mut call = client.call_with(LIVE, headers);
+        call.send(framed(&ServerLiveRequest {}), true);
+        let response: ServerLiveResponse = call.message().await.unwrap();
+        assert_eq!(response.live, headers.is_empty());
+        assert_eq!(call.ended().await.code(), Code::Ok);
+    }
 }
 
 #[tokio::test]

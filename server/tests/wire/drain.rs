@@ -31,6 +31,9 @@ async fn a_drain_ends_although_a_client_holds_a_stream_open() {
     let mut call = client.call(STREAM);
     call.send(infer("m", 1), false);
     call.reply().await.unwrap();
+    let mut unary = client.call(INFER);
+    unary.send(infer("wait", 1), true);
+    until(|| server.budget.used() > 0).await;
     let (script, budget) = (server.script.clone(), server.budget.clone());
     let drained = server.stop().await;
     assert_eq!(
@@ -43,6 +46,7 @@ async fn a_drain_ends_although_a_client_holds_a_stream_open() {
     );
     assert_eq!(budget.used(), 0);
     assert_eq!(call.ended().await.code(), Code::Unknown);
+    assert_eq!(unary.ended().await.code(), Code::Unknown);
 }
 
 #[tokio::test]

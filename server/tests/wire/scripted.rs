@@ -109,6 +109,7 @@ macro_rules! scripted {
                 &self,
                 request: Request<ServerLiveRequest>,
             ) -> Result<Response<ServerLiveResponse>, Status> {
+                // Tells in the one field that there is whether the call has no deadline.
                 let live = request.extensions().get::<Deadline>().is_none();
                 Ok(Response::new(ServerLiveResponse { live }))
             }

@@ -133,23 +133,24 @@ where
                 }
                 Poll::Pending => return Poll::Pending,
             };
-            match frame
+            let frame = frame
                 .transpose()
-                .map_err(|e| Status::from_error(e.into()))?
-            {
-                None if self.scanner.is_mid_message() => {
-                    return Poll::Ready(Some(Err(Status::invalid_argument(
-                        "the request ended inside a message",
-                    ))));
+                .map_err(|error| Status::from_error(error.into()))?;
+            let ending = match frame.map(Frame::into_data) {
+                Some(Ok(data)) => {
+                    // Empty DATA frames move nothing.
+                    self.stall.armed &= data.is_empty();
+                    self.pending = data;
+                    continue;
                 }
-                None => return Poll::Ready(None),
-                Some(frame) => match frame.into_data() {
-                    Ok(data) => self.pending = data,
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                },
+                Some(Err(trailers)) => Some(Ok(trailers)),
+                None => None,
+            };
+            if self.scanner.is_mid_message() {
+                let cut_short = Status::invalid_argument("the request ended inside a message");
+                return Poll::Ready(Some(Err(cut_short)));
             }
-            // Empty DATA frames move nothing.
-            self.stall.armed &= self.pending.is_empty();
+            return Poll::Ready(ending);
         }
         self.poll_piece(cx)
             .map(|piece| Some(piece.map(Frame::data)))

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use forebay_client::{Client, Request, Session, StreamOptions, Ticket, tensor};
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::sync::mpsc;
 
 use crate::segments::{CHUNK, SAMPLE_RATE, Segment, Segmenter};
 
@@ -56,7 +56,6 @@ async fn send(
     // Another one for each run, and never 0, which would be no sequence.
     let sequence = sequence.as_secs() << 20 | u64::from(sequence.subsec_micros()) | 1;
     let mut clock = tokio::time::interval(CHUNK_TIME);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let last = samples.len().div_ceil(CHUNK_SAMPLES).saturating_sub(1);
     for (index, chunk) in samples.chunks(CHUNK_SAMPLES).enumerate() {
         if paced {

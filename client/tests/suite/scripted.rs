@@ -3,9 +3,10 @@
 //! It has a runtime of its own, so that dropping it cuts its connections as a crash would.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -32,6 +33,8 @@ pub(crate) struct Script {
     pub(crate) peak_bytes: AtomicUsize,
     /// Streams whose client has gone.
     pub(crate) streams_ended: watch::Sender<usize>,
+    /// The connections that inferences and streams came on.
+    pub(crate) peers: Mutex<[BTreeSet<SocketAddr>; 2]>,
     /// Whether a stream's headers go out only when its first request has come.
     pub(crate) late_headers: bool,
 }
@@ -52,6 +55,7 @@ impl Server {
             gate: Semaphore::new(0),
             peak_bytes: AtomicUsize::new(0),
             streams_ended: watch::Sender::new(0),
+            peers: Mutex::default(),
             late_headers,
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -126,11 +126,18 @@ async fn servers_that_send_headers_with_their_first_reply_are_not_waited_for() {
 }
 
 #[tokio::test]
-async fn calls_pass_while_nobody_reads_a_stream() {
+async fn calls_and_streams_take_turns_on_connections_of_their_own() {
     let server = Server::start();
-    let client = server.client().await;
-    let session = client.stream(StreamOptions::default()).await.unwrap();
-    let _gated = session.submit(order("gated", &[1.0])).await.unwrap();
-    let reply = soon(client.infer(request(&[2.0]))).await.unwrap();
-    assert_eq!(values(&reply), [2.0]);
+    let builder = Client::builder(server.endpoint()).with_connections(2);
+    let client = builder.connect().await.unwrap();
+    for _ in 0..4 {
+        soon(client.infer(request(&[]))).await.unwrap();
+        let session = client.stream(StreamOptions::default()).await.unwrap();
+        soon(session.submit(request(&[])).await.unwrap())
+            .await
+            .unwrap();
+    }
+    let [calls, streams] = &*server.script.peers.lock().unwrap();
+    assert_eq!((calls.len(), streams.len()), (2, 2));
+    assert!(calls.is_disjoint(streams));
 }

@@ -1,6 +1,6 @@
 //! The calls of the scripted server. Those that no test needs are unimplemented.
 
-use std::{pin::Pin, sync::Arc};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use forebay_proto::{
     InferRequest, InferResponse, Parameter, Tensor,
@@ -15,6 +15,12 @@ use tonic::{Request, Response, Status};
 use super::Script;
 
 pub(crate) struct Scripted(pub(crate) Arc<Script>);
+
+impl Scripted {
+    fn note_peer(&self, kind: usize, peer: Option<SocketAddr>) {
+        self.0.peers.lock().unwrap()[kind].extend(peer);
+    }
+}
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -144,6 +150,7 @@ impl GrpcInferenceService for Scripted {
     }
 
     async fn model_infer(&self, call: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
+        self.note_peer(0, call.remote_addr());
         let message = call.into_inner();
         let request =
             InferRequest::try_from(message).map_err(|e| Status::internal(e.to_string()))?;
@@ -163,6 +170,7 @@ impl GrpcInferenceService for Scripted {
         &self,
         call: Request<tonic::Streaming<ModelInferRequest>>,
     ) -> Answer<Self::ModelStreamInferStream> {
+        self.note_peer(1, call.remote_addr());
         let completion = call.metadata().get("forebay-response-order").cloned();
         let mut inbound = call.into_inner();
         let first = if self.0.late_headers {

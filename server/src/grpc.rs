@@ -28,8 +28,8 @@ pub use service::InferenceService;
 /// `admission.max_message_bytes`, with the right status code, before the decoder sees a byte.
 const DECODE_LIMIT: usize = usize::MAX;
 
-/// Joins the services and the layers under them. From the outside in: a panic becomes INTERNAL,
-/// the deadline cuts, a message is admitted, tonic decodes.
+/// Joins the services and the layers under them. From the outside in: the deadline cuts, a panic
+/// becomes INTERNAL, a message is admitted, tonic decodes.
 pub fn routes<B>(
     service: InferenceService,
     health: &Health,
@@ -51,5 +51,5 @@ where
         routes = reflection(routes);
     }
     let admitted = admission_body::AdmissionLayer::new(budget.clone(), admission).layer(routes);
-    panic::PanicLayer.layer(deadline::DeadlineLayer.layer(admitted))
+    deadline::DeadlineLayer.layer(panic::PanicLayer.layer(admitted))
 }

@@ -6,6 +6,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     process::{self, Interrupt},
     python::Python,
     say,
-    server::{self, Server},
+    server::{self, Build, Programs, Server},
     workspace::Workspace,
 };
 
@@ -54,9 +55,13 @@ pub(crate) fn command(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
     let packages = python.packages(workspace, &PACKAGES, interrupt)?;
     let analyzer = PerfAnalyzer::prepare(workspace, interrupt)?;
 
-    let names = ["forebay", "make-models"];
-    let from = ["forebay-server", "forebay-tests"];
-    let programs = server::build(workspace, false, &from, &names, interrupt)?;
+    let what = Build {
+        release: false,
+        packages: &["forebay-server", "forebay-tests", "forebay-client"],
+        bins: &["forebay", "make-models"],
+        examples: &["quickstart"],
+    };
+    let programs = server::build(workspace, &what, interrupt)?;
     let models = workspace.cache("conformance/models");
     repository::write_identities(&models)?;
     fixtures::made(
@@ -87,6 +92,9 @@ pub(crate) fn command(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
             run.script(&python, &packages, script, &address)
         })?;
     }
+    run.step("the README's examples", |run| {
+        run.readme(&programs, &python, &packages, &address)
+    })?;
     for load in perf_analyzer::LOADS {
         run.step(&load.to_string(), |run| {
             run.analyze(&analyzer, load, &address)
@@ -144,6 +152,29 @@ impl Run<'_> {
         let count = count.context("no test ran")?;
         // "Ran 12 tests in 0.3s": what takes time is the interpreter, and we say that.
         Ok(count.split(" in ").next().unwrap_or_default().to_owned())
+    }
+
+    /// Runs the two examples of the README as they stand there.
+    fn readme(
+        &self,
+        programs: &Programs,
+        python: &Python,
+        packages: &Path,
+        address: &str,
+    ) -> Result<String> {
+        let mut rust = Command::new(programs.path("examples/quickstart"));
+        rust.arg(format!("http://{address}"));
+        let mut with_triton = python.command(self.workspace);
+        with_triton
+            .args(["tests/conformance/quickstart.py", address])
+            .env("PYTHONPATH", packages);
+        for (name, mut command) in [("rust", rust), ("python", with_triton)] {
+            let log = self.logs.join(format!("quickstart-{name}.log"));
+            let (status, text) =
+                process::record(&mut command, &log, SCRIPT_LIMIT, self.interrupt)?;
+            ensure!(status.success(), "the {name} example ended with {status}:\n{text}");
+        }
+        Ok("Rust and Python".to_owned())
     }
 
     fn analyze(

@@ -8,7 +8,7 @@ use crate::{
     fixtures, libtorch,
     process::{self, Interrupt},
     say,
-    server::{self, Programs, Server},
+    server::{self, Build, Programs, Server},
     workspace::Workspace,
 };
 
@@ -31,18 +31,18 @@ const LOAD: [&str; 10] = [
 pub(crate) fn command(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     libtorch::ensure(workspace, interrupt)?;
     say(format_args!("\n== build, in release"))?;
-    let packages = ["forebay-server", "forebay-loadgen", "forebay-tests"];
-    let names = ["forebay", "loadgen", "make-models"];
-    let programs = server::build(workspace, true, &packages, &names, interrupt)?;
-    let mut example = workspace.cargo();
-    example.args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "forebay-client",
-    ]);
-    process::run(example.args(["--example", "vad_stream"]), interrupt)?;
+    let what = Build {
+        release: true,
+        packages: &[
+            "forebay-server",
+            "forebay-loadgen",
+            "forebay-tests",
+            "forebay-client",
+        ],
+        bins: &["forebay", "loadgen", "make-models"],
+        examples: &["vad_stream"],
+    };
+    let programs = server::build(workspace, &what, interrupt)?;
 
     let models = workspace.cache("demo/models");
     say(format_args!("\n== models, in {}", workspace.shown(&models)))?;
@@ -94,7 +94,7 @@ fn find_speech(
     let mut example = Command::new(programs.path("examples/vad_stream"));
     example
         .current_dir(workspace.root())
-        .arg(endpoint)
+        .args(["--endpoint", endpoint])
         .arg(RECORDING);
     process::run(workspace.with_libtorch(&mut example), interrupt)
 }

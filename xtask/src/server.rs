@@ -138,28 +138,39 @@ pub(crate) fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-/// Builds the programs `names` of the packages `packages` and returns where they are.
+/// What to build. One call of cargo builds it all, so that dependencies are built once, with the
+/// features that all of it needs.
+#[derive(Debug)]
+pub(crate) struct Build<'a> {
+    pub(crate) release: bool,
+    pub(crate) packages: &'a [&'a str],
+    pub(crate) bins: &'a [&'a str],
+    pub(crate) examples: &'a [&'a str],
+}
+
+/// Builds programs and returns where they are.
 pub(crate) fn build(
     workspace: &Workspace,
-    release: bool,
-    packages: &[&str],
-    names: &[&str],
+    what: &Build<'_>,
     interrupt: &Interrupt,
 ) -> Result<Programs> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--locked"]);
-    if release {
+    if what.release {
         cargo.arg("--release");
     }
-    for package in packages {
-        cargo.args(["--package", package]);
-    }
-    for name in names {
-        cargo.args(["--bin", name]);
+    for (flag, names) in [
+        ("--package", what.packages),
+        ("--bin", what.bins),
+        ("--example", what.examples),
+    ] {
+        for name in names {
+            cargo.args([flag, name]);
+        }
     }
     process::run(&mut cargo, interrupt)?;
     let target = workspace.metadata()?.target_directory;
-    let profile = if release { "release" } else { "debug" };
+    let profile = if what.release { "release" } else { "debug" };
     Ok(Programs {
         folder: target.join(profile),
         target,

@@ -1,1 +1,5 @@
-//! soon
+//! Shutdown: what was accepted is answered, what is refused was not executed, and it ends.
+
+mod deadline;
+mod load;
+mod signal;

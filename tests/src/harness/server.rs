@@ -132,8 +132,9 @@ impl TestServer {
     ///
     /// # Panics
     /// It is not ready.
-    pub fn model(&self, name: &str) -> &Served {
-        self.registry.find(name, "").expect("the model is ready")
+    pub fn model(&self, name: &str) -> Arc<Served> {
+        let found = self.registry.find(name, "");
+        Arc::clone(found.expect("the model is ready"))
     }
 
     /// Returns the memory that requests and replies are charged to.

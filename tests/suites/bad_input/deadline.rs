@@ -2,9 +2,11 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
+use bytes::Bytes;
 use forebay_client::{Client, Code, InferError, Reply, Request, StreamOptions, tensor};
+use forebay_proto::inference::{ModelInferRequest, model_infer_request::InferInputTensor};
 use forebay_server::executor::Mode;
-use forebay_tests::harness::{TestServer, echo, until, within};
+use forebay_tests::harness::{TestServer, echo, framed, until, within};
 use tokio::task::JoinHandle;
 
 /// So long does each request run; long beside the deadlines here.
@@ -34,6 +36,21 @@ fn request(id: &str) -> Request {
     Request::new("echo").with_id(id).with_input(input)
 }
 
+/// A request as the SDK's, for clients that send frames by hand.
+fn message() -> ModelInferRequest {
+    ModelInferRequest {
+        model_name: "echo".to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "x".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: vec![2],
+            ..InferInputTensor::default()
+        }],
+        raw_input_contents: vec![Bytes::from_static(&[0; 8])],
+        ..ModelInferRequest::default()
+    }
+}
+
 /// Asserts that the second request has left, while the first one still runs.
 async fn left_alone(server: &TestServer, held: u64) {
     until(|| server.model("echo").scheduler.is_empty()).await;
@@ -48,24 +65,11 @@ async fn left_alone(server: &TestServer, held: u64) {
 async fn a_call_whose_deadline_passes_in_the_queue_is_answered_at_once_and_leaves_it() {
     let (server, _client, first) = busy().await;
     let held = server.budget().used();
-    // The client of the generated kind waits for the server's answer; ours has a clock too.
-    let mut service = server.service().await;
-    let mut call = tonic::Request::new(forebay_proto::inference::ModelInferRequest {
-        model_name: "echo".to_owned(),
-        inputs: vec![
-            forebay_proto::inference::model_infer_request::InferInputTensor {
-                name: "x".to_owned(),
-                datatype: "FP32".to_owned(),
-                shape: vec![2],
-                ..Default::default()
-            },
-        ],
-        raw_input_contents: vec![bytes::Bytes::from_static(&[0; 8])],
-        ..Default::default()
-    });
-    let timeout = format!("{}m", SOON.as_millis()).parse().unwrap();
-    call.metadata_mut().insert("grpc-timeout", timeout);
-    let status = within(service.model_infer(call)).await.unwrap_err();
+    // A client without a clock of its own, which waits for what the server says.
+    let mut raw = server.raw().await;
+    let mut call = raw.call("ModelInfer", &[("grpc-timeout", "50m")]);
+    call.send(framed(&message()), true);
+    let status = call.ended().await;
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status}");
     left_alone(&server, held).await;
     within(first).await.unwrap().unwrap();

@@ -153,7 +153,8 @@ async fn dimensions_whose_bytes_overflow_are_refused() {
         m.inputs[0].shape = vec![1 << 31, 1 << 31];
         m.raw_input_contents[0].clear();
     });
-    refuses(message, Code::InvalidArgument, "INPUT0").await;
+    let text = "[2147483648, 2147483648] has more elements";
+    refuses(message, Code::InvalidArgument, text).await;
 }
 
 #[tokio::test]

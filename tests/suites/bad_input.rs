@@ -14,16 +14,15 @@ mod unsupported;
 use bytes::Bytes;
 use forebay_proto::{
     StreamReply,
-    inference::{
-        ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
-        model_infer_request::InferInputTensor,
-    },
+    inference::{ModelInferRequest, model_infer_request::InferInputTensor},
 };
 use forebay_tests::{
     harness::{TestServer, within},
     models::Fixture,
 };
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Status};
+
+use crate::conversation::converse;
 
 /// A request to `simple` that it answers.
 fn good(id: &str) -> ModelInferRequest {
@@ -39,33 +38,6 @@ fn good(id: &str) -> ModelInferRequest {
         inputs: vec![input("INPUT0"), input("INPUT1")],
         raw_input_contents: vec![Bytes::from_static(&[1; 64]); 2],
         ..ModelInferRequest::default()
-    }
-}
-
-/// Sends `messages` over one stream, with `metadata`, and returns its replies and how it ended.
-async fn converse(
-    service: &mut GrpcInferenceServiceClient<Channel>,
-    messages: Vec<ModelInferRequest>,
-    metadata: &[(&'static str, &'static str)],
-) -> (Vec<StreamReply>, Result<(), Status>) {
-    let mut request = Request::new(tokio_stream::iter(messages));
-    for &(name, value) in metadata {
-        let value = value.parse().expect("values of tests are ASCII");
-        request.metadata_mut().insert(name, value);
-    }
-    let mut replies = Vec::new();
-    let mut stream = match within(service.model_stream_infer(request)).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => return (replies, Err(status)),
-    };
-    loop {
-        match within(stream.message()).await {
-            Ok(Some(reply)) => {
-                replies.push(StreamReply::try_from(reply).expect("replies are well formed"));
-            }
-            Ok(None) => return (replies, Ok(())),
-            Err(status) => return (replies, Err(status)),
-        }
     }
 }
 

@@ -3,7 +3,8 @@
 use forebay_tests::{harness::TestServer, models::Fixture};
 use tonic::Code;
 
-use super::{assert_answers, assert_fails, assert_says, converse, good, serves_on};
+use super::{assert_answers, assert_fails, assert_says, good, serves_on};
+use crate::conversation::converse;
 
 fn bad(id: &str) -> forebay_proto::inference::ModelInferRequest {
     let mut message = good(id);

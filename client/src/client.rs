@@ -236,6 +236,7 @@ impl Client {
                     code,
                     message,
                 },
+                Fault::Transport(source) if probe.sent().is_none() => InferError::Unsent { source },
                 Fault::Transport(source) => InferError::ConnectionLost { source },
             }),
         }

@@ -44,6 +44,15 @@ pub enum InferError {
         #[source]
         source: Cause,
     },
+    /// The connection was gone, and could not be made again, before the request was sent.
+    #[error(
+        "the connection to the server was lost before the request was sent; check that the server runs, and retry"
+    )]
+    Unsent {
+        /// What the transport reported.
+        #[source]
+        source: Cause,
+    },
     /// The time given by [`Request::with_timeout`](crate::Request::with_timeout) passed here.
     #[error("no reply within {after:?}; allow more time or send less load")]
     DeadlineExceeded {
@@ -122,7 +131,11 @@ impl InferError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Failed { code, .. } | Self::StreamEnded { code, .. } => code.meaning().retryable,
-            Self::EndedEarly | Self::ConnectionLost { .. } | Self::Closed | Self::Stopped => true,
+            Self::EndedEarly
+            | Self::ConnectionLost { .. }
+            | Self::Unsent { .. }
+            | Self::Closed
+            | Self::Stopped => true,
             Self::DeadlineExceeded { .. }
             | Self::InvalidOption { .. }
             | Self::InvalidReply { .. }
@@ -144,6 +157,7 @@ impl InferError {
             | Self::PermitTooSmall { .. }
             | Self::MessageTooLarge { .. }
             | Self::InvalidOption { .. }
+            | Self::Unsent { .. }
             | Self::Closed => true,
             Self::EndedEarly
             | Self::ConnectionLost { .. }
@@ -158,7 +172,9 @@ impl InferError {
     pub fn code(&self) -> Code {
         match self {
             Self::Failed { code, .. } | Self::StreamEnded { code, .. } => *code,
-            Self::EndedEarly | Self::ConnectionLost { .. } => Code::Unavailable,
+            Self::EndedEarly | Self::ConnectionLost { .. } | Self::Unsent { .. } => {
+                Code::Unavailable
+            }
             Self::Stopped => Code::Cancelled,
             Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             Self::InvalidReply { .. } | Self::UnexpectedReply { .. } => Code::Internal,

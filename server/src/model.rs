@@ -85,23 +85,69 @@ pub enum Error {
 fn concise(text: &str) -> String {
     const LONGEST: usize = 300;
     let mut kept = String::new();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    // What the model's author wrote comes last in a TorchScript back trace, so keep both ends.
-    let lines: Vec<&str> = lines
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
         .take_while(|line| {
+            let line = line.trim();
             !line.starts_with("Exception raised from") && !line.starts_with("frame #")
         })
         .collect();
-    let error = lines
-        .iter()
-        .find(|line| line.contains("Error") || line.contains("Exception"));
-    for line in [lines.first(), error, lines.last()].into_iter().flatten() {
-        if !kept.contains(line) {
+    let error = thrown(&lines).or_else(|| {
+        let named = |line: &&&str| line.contains("Error") || line.contains("Exception");
+        lines.iter().find(named).or(lines.last()).copied()
+    });
+    for line in [lines.first().copied(), error].into_iter().flatten() {
+        let line: String = line.trim().chars().take(LONGEST).collect();
+        if !kept.contains(&line) {
             if !kept.is_empty() {
                 kept.push_str("; ");
             }
-            kept.extend(line.chars().take(LONGEST));
+            kept.push_str(&line);
         }
     }
     kept
+}
+
+/// Finds the line that says what was thrown: the first one that is not indented behind the back
+/// traces of TorchScript, of which there is one of the serialized code and may be one of the
+/// original. Further lines of the author's text come behind it.
+fn thrown<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    let is_trace = |line: &&str| line.starts_with("Traceback of TorchScript");
+    let mut behind = lines.iter().skip_while(|line| !is_trace(line));
+    behind
+        .find(|line| !is_trace(line) && !line.starts_with(char::is_whitespace))
+        .copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_back_trace_stays_what_the_author_said_first() {
+        let text = "Internal torch error: an operation failed.\n\
+            Traceback of TorchScript, serialized code (most recent call last):\n  \
+              File \"code/a.py\", line 3, in forward\n    \
+                raise ValueError(text)\n\
+            Traceback of TorchScript, original code (most recent call last):\n    \
+                raise ValueError(text)\n\
+            builtins.ValueError: too cold\n\
+            line 2 of the text\n\
+            Exception raised from run at interpreter.cpp:1\n\
+            frame #0: somewhere";
+        assert_eq!(
+            concise(text),
+            "Internal torch error: an operation failed.; builtins.ValueError: too cold"
+        );
+    }
+
+    #[test]
+    fn of_other_texts_stay_the_first_line_and_the_error() {
+        let text = "while reading\n  and more\nRuntimeError: no\nthe end\n";
+        assert_eq!(concise(text), "while reading; RuntimeError: no");
+        assert_eq!(concise("first\nlast\n"), "first; last");
+        assert_eq!(concise("only"), "only");
+        assert!(concise(&"x".repeat(9000)).len() <= 300);
+    }
 }

@@ -1,0 +1,10 @@
+//! What clients may count on: every method of the protocol, seen from outside.
+
+mod datatypes;
+mod describing;
+mod health;
+mod models;
+mod order;
+mod reflection;
+mod statistics;
+mod typed;

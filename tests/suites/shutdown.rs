@@ -1,0 +1,5 @@
+//! Shutdown: what was accepted is answered, what is refused was not executed, and it ends.
+
+mod deadline;
+mod load;
+mod signal;

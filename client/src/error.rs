@@ -274,3 +274,7 @@ fn timed_out(status: &tonic::Status) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

@@ -245,3 +245,7 @@ impl<R> Ledger<R> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

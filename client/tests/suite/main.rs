@@ -4,9 +4,17 @@
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+#[path = "../../examples/vad_stream/detect.rs"]
+mod detect;
+#[cfg(test)]
+mod example;
+#[cfg(test)]
 mod flow;
 #[cfg(test)]
 mod scripted;
+#[cfg(test)]
+#[path = "../../examples/vad_stream/segments.rs"]
+mod segments;
 #[cfg(test)]
 mod stream;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use forebay_client::tensor;
 use forebay_proto::{
     InferRequest, InferResponse, StreamReply,
     inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse},
@@ -28,6 +29,8 @@ struct Stream {
     /// `turn` requests, answered last first when a `release` comes.
     turned: Vec<InferRequest>,
     unanswered_bytes: usize,
+    /// Whether the stream's `loudness` sequence is open.
+    in_sequence: bool,
 }
 
 pub(crate) fn start(
@@ -42,6 +45,7 @@ pub(crate) fn start(
         gated: VecDeque::new(),
         turned: Vec::new(),
         unanswered_bytes: 0,
+        in_sequence: false,
     };
     tokio::spawn(stream.run(inbound, first));
     ReceiverStream::new(outbound)
@@ -87,6 +91,11 @@ impl Stream {
         self.unanswered_bytes += bytes(&request);
         let peak = &self.script.peak_bytes;
         peak.fetch_max(self.unanswered_bytes, Ordering::SeqCst);
+        if request.model_name == "loudness" {
+            let reply = self.loudness(&request);
+            self.send(reply.into()).await;
+            return true;
+        }
         match what_to_do(&request) {
             "gated" => self.gated.push_back(request),
             "turn" => self.turned.push(request),
@@ -133,6 +142,25 @@ impl Stream {
             _ => self.answer(request).await,
         }
         true
+    }
+
+    /// Answers with the largest sample of the chunk, if the sequence is begun and ended as it should.
+    fn loudness(&mut self, request: &InferRequest) -> StreamReply {
+        let sequence = request.sequence().unwrap().unwrap();
+        let largest = request.inputs[0].data().as_chunks().0.iter();
+        let largest = largest
+            .copied()
+            .map(f32::from_le_bytes)
+            .fold(f32::MIN, f32::max);
+        if sequence.start == self.in_sequence || largest == f32::MIN {
+            return failure(request.id.clone(), None);
+        }
+        self.in_sequence = !sequence.end;
+        StreamReply::Answer(InferResponse {
+            id: request.id.clone(),
+            outputs: vec![tensor::from_slice("y", &[largest], [1, 1]).unwrap()],
+            ..Default::default()
+        })
     }
 
     async fn answer(&mut self, request: InferRequest) {

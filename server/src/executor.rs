@@ -128,7 +128,7 @@ impl Pipeline {
         };
         let stages = Builder {
             device,
-            instance: Arc::new(Mutex::new(instance)),
+            copy: Arc::new(Mutex::new(compute::ModelCopy::new(instance))),
             context,
             index,
         };

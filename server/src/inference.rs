@@ -96,6 +96,7 @@ impl Inference {
             rows,
             deadline,
             sequence,
+            life: None,
             permit: origin.permit,
             timings: Timings::new(origin.arrived),
             reply,

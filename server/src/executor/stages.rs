@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     device::{self, Device},
-    model::Instance,
     request,
 };
 
@@ -32,7 +31,7 @@ const BETWEEN_STAGES: usize = 1;
 #[derive(Debug)]
 pub(super) struct Builder<D: Device> {
     pub(super) device: Arc<D>,
-    pub(super) instance: Arc<Mutex<Box<dyn Instance>>>,
+    pub(super) copy: Arc<Mutex<compute::ModelCopy>>,
     pub(super) context: Arc<Context>,
     pub(super) index: usize,
 }
@@ -54,7 +53,7 @@ impl<D: Device> Builder<D> {
         Ok(compute::Stage {
             device: Arc::clone(&self.device),
             stream: self.stream("compute")?,
-            instance: Arc::clone(&self.instance),
+            copy: Arc::clone(&self.copy),
         })
     }
 

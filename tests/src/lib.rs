@@ -1,3 +1,4 @@
-//! What the end-to-end tests of Forebay share.
+//! What the end-to-end tests of Forebay share: fixture models, and servers to serve them.
 
+pub mod harness;
 pub mod models;

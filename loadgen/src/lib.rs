@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The parts of `loadgen`, a load generator whose latencies a sceptic can believe.
+//!
+//! ```text
+//!   schedule -> pacer (own thread) -> runner::open  \
+//!                                     runner::closed -> flight -> target (the client, or a script)
+//!                                                         |
+//!                      records -> stats -> verdict -> report (table, JSON, HTML)
+//! ```
+//!
+//! Three times are kept apart for each request: when it should have been sent, when it was, and
+//! when its answer was whole. *Response* runs from the first, *service* from the second, and *lag*
+//! lies between them. The schedule is fixed before the start and is never shifted, so a target that
+//! stalls cannot slow down the questions it is asked.
+
+pub mod cli;
+pub mod clock;
+pub mod host;
+pub mod pacer;
+pub mod payload;
+pub mod progress;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod runner;
+pub mod schedule;
+pub mod stats;
+pub mod target;
+pub mod verdict;

@@ -172,3 +172,6 @@ impl Source {
         Some(Batch::new(jobs, room))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@
 //! exporter's queue are dropped.
 
 use std::{
-    io,
+    io::{self, IsTerminal as _},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -109,6 +109,7 @@ impl Telemetry {
                 .with_filter(tracing_subscriber::filter::LevelFilter::INFO)
         });
         let log = tracing_subscriber::fmt::layer()
+            .with_ansi(io::stderr().is_terminal())
             .with_writer(io::stderr)
             .with_filter(filter);
         tracing_subscriber::registry()

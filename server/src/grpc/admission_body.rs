@@ -23,7 +23,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use body::AdmissionBody;
-pub use permits::MessagePermits;
+pub use permits::{Admitted, MessagePermits};
 
 use crate::admission::{Budget, Config, Error, Permit, Reserve};
 

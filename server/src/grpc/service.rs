@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use forebay_proto::{
-    InferRequest,
+    InferRequest, InferResponse,
     inference::{grpc_inference_service_server::GrpcInferenceService, *},
 };
 use http::HeaderMap;
@@ -13,7 +13,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use super::{
     admission_body::MessagePermits,
     deadline::Deadline,
-    describe,
+    describe, status,
     stream::{GRPC_ERROR_HEADER, InferStream, ORDER_HEADER, Options},
 };
 use crate::{
@@ -39,9 +39,13 @@ pub struct InferenceService {
 type Answer<T> = Result<Response<T>, Status>;
 
 fn origin(permits: Option<&MessagePermits>, extensions: &Extensions, parent: Parent) -> Origin {
+    let admitted = permits.and_then(MessagePermits::take);
+    let (permit, arrived) = admitted
+        .map(|message| (message.permit, message.arrived))
+        .unzip();
     Origin {
-        permit: permits.and_then(MessagePermits::take),
-        arrived: Instant::now(),
+        permit,
+        arrived: arrived.unwrap_or_else(Instant::now),
         deadline: extensions.get::<Deadline>().map(|deadline| deadline.0),
         parent,
     }
@@ -63,6 +67,19 @@ const NO_SHARED_MEMORY: &str =
     "this server does not serve shared memory: send tensors in raw_input_contents";
 const NO_SETTINGS: &str =
     "this server takes its trace and log settings from its configuration only";
+
+impl InferenceService {
+    async fn answer(
+        &self,
+        message: ModelInferRequest,
+        origin: Origin,
+    ) -> Result<InferResponse, Error> {
+        self.inference
+            .begin(InferRequest::try_from(message)?, origin)?
+            .finish()
+            .await
+    }
+}
 
 #[tonic::async_trait]
 impl GrpcInferenceService for InferenceService {
@@ -139,8 +156,9 @@ impl GrpcInferenceService for InferenceService {
         let (metadata, extensions, message) = request.into_parts();
         let parent = Parent::from_headers(&metadata.into_headers());
         let origin = origin(extensions.get(), &extensions, parent);
-        let request = InferRequest::try_from(message).map_err(Error::from)?;
-        let response = self.inference.begin(request, origin)?.finish().await?;
+        let id = message.id.clone();
+        let response = self.answer(message, origin).await;
+        let response = response.map_err(|error| status::of_request(&id, &error))?;
         Ok(Response::new(response.into()))
     }
 

@@ -31,6 +31,20 @@ pub fn code(error: &Error) -> Code {
     }
 }
 
+/// Returns what is wrong with a request, which its id names where it has one.
+pub fn text(id: &str, error: &Error) -> String {
+    if id.is_empty() {
+        error.to_string()
+    } else {
+        format!("[request id: {id}] {error}")
+    }
+}
+
+/// Returns the status of a request that failed.
+pub fn of_request(id: &str, error: &Error) -> Status {
+    Status::new(code(error), text(id, error))
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         Self::new(code(&error), error.to_string())

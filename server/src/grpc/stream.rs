@@ -25,7 +25,7 @@ use futures_util::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
-use super::status::code;
+use super::status;
 use crate::{
     error::Error,
     inference::{Inference, Origin},
@@ -165,12 +165,12 @@ impl InferStream {
             };
             match answer {
                 Ok(response) => Ok(StreamReply::Answer(response).into()),
-                Err(error) if end_on_failure => Err(error.into()),
+                Err(error) if end_on_failure => Err(status::of_request(&id, &error)),
                 Err(error) => Ok(StreamReply::Failure {
+                    message: status::text(&id, &error),
                     id,
                     model_name,
-                    code: Some(code(&error).into()),
-                    message: error.to_string(),
+                    code: Some(status::code(&error).into()),
                 }
                 .into()),
             }
@@ -188,21 +188,17 @@ impl Stream for InferStream {
     type Item = Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        loop {
-            self.poll_requests(cx);
-            let reading = self.requests.is_some();
-            match self.running.poll_next(cx) {
-                Poll::Ready(Some(Err(status))) => {
-                    self.stop_reading(None);
-                    self.running = Running::InOrder(FuturesOrdered::new());
-                    return Poll::Ready(Some(Err(status)));
-                }
-                Poll::Ready(Some(reply)) => return Poll::Ready(Some(reply)),
-                Poll::Ready(None) if reading => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(self.end.take().map(Err)),
-                // A full stream has room again only through an answer, and none is there.
-                Poll::Pending => return Poll::Pending,
+        self.poll_requests(cx);
+        match self.running.poll_next(cx) {
+            Poll::Ready(Some(Err(status))) => {
+                self.stop_reading(None);
+                self.running = Running::InOrder(FuturesOrdered::new());
+                Poll::Ready(Some(Err(status)))
             }
+            Poll::Ready(None) if self.requests.is_some() => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(self.end.take().map(Err)),
+            // A full stream has room again only through an answer, which wakes it.
+            reply => reply,
         }
     }
 }

@@ -82,13 +82,9 @@ impl Schema {
     /// # Errors
     /// An argument is left without an input, or there are more inputs than arguments.
     pub fn map(&self, inputs: &[TensorSpec]) -> Result<Vec<Option<usize>>, Error> {
-        let place = |spec: &TensorSpec| self.arguments.iter().position(|arg| arg.name == spec.name);
-        let indexed =
-            |spec: &TensorSpec| -> Option<usize> { spec.name.rsplit_once("__")?.1.parse().ok() };
-        let rules: [&dyn Fn(&TensorSpec) -> Option<usize>; 2] = [&place, &indexed];
-        let places = rules
-            .iter()
-            .find_map(|rule| inputs.iter().map(rule).collect::<Option<Vec<_>>>())
+        let named = |spec: &TensorSpec| self.arguments.iter().position(|arg| arg.name == spec.name);
+        let places = all_places(inputs, named)
+            .or_else(|| all_places(inputs, indexed))
             .unwrap_or_else(|| (0..inputs.len()).collect());
         let mut filled = vec![None; self.arguments.len()];
         for (input, &place) in places.iter().enumerate() {
@@ -119,6 +115,19 @@ impl Schema {
             inputs.join(", "),
         ))
     }
+}
+
+/// Returns the place of every tensor by one rule, or `None` where the rule does not fit them all.
+pub(super) fn all_places(
+    specs: &[TensorSpec],
+    rule: impl Fn(&TensorSpec) -> Option<usize>,
+) -> Option<Vec<usize>> {
+    specs.iter().map(rule).collect()
+}
+
+/// The rule that a name ends in `__<index>`.
+pub(super) fn indexed(spec: &TensorSpec) -> Option<usize> {
+    spec.name.rsplit_once("__")?.1.parse().ok()
 }
 
 fn argument_kind(name: &str, of: &str) -> Result<ArgumentKind, Error> {

@@ -11,6 +11,7 @@ use tch::{CModule, IValue, TchError, Tensor};
 
 use super::{
     Argument, ArgumentKind, Error, Instance, Model, Schema, TorchBytes, concise, ffi,
+    schema::{all_places, indexed},
     torch_bytes::{datatype, kind},
 };
 use crate::{
@@ -243,12 +244,7 @@ fn mismatch(spec: &TensorSpec, actual: String, expected: String) -> Error {
 
 /// Outputs are found by `__<index>` where all names have one, else by order.
 fn output_places(specs: &[TensorSpec]) -> Vec<usize> {
-    let indexed = |spec: &TensorSpec| spec.name.rsplit_once("__")?.1.parse().ok();
-    specs
-        .iter()
-        .map(indexed)
-        .collect::<Option<Vec<usize>>>()
-        .unwrap_or_else(|| (0..specs.len()).collect())
+    all_places(specs, indexed).unwrap_or_else(|| (0..specs.len()).collect())
 }
 
 fn scalar_value(kind: ArgumentKind, scalar: &Tensor) -> Result<IValue, TchError> {

@@ -79,7 +79,9 @@ impl Scripted {
         let replies = request.into_inner().then(move |message| {
             let (script, permits, _ended) = (script.clone(), permits.clone(), &ended);
             async move {
-                let response = script.answer(message?, permits.take()).await;
+                let response = script
+                    .answer(message?, permits.take().map(|message| message.permit))
+                    .await;
                 Ok(ModelStreamInferResponse {
                     infer_response: Some(response),
                     ..ModelStreamInferResponse::default()
@@ -116,7 +118,7 @@ macro_rules! scripted {
                 request: Request<ModelInferRequest>,
             ) -> Result<Response<ModelInferResponse>, Status> {
                 let _ended = self.script.call_ended.clone().drop_guard();
-                let permit = permits_of(&request).take();
+                let permit = permits_of(&request).take().map(|message| message.permit);
                 Ok(Response::new(self.script.answer(request.into_inner(), permit).await))
             }
 

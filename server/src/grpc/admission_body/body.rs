@@ -15,8 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
-use super::{Gate, MessagePermits, Policy, Verdict, exhausted};
-use crate::admission::{Permit, Reserve};
+use super::{Admitted, Gate, MessagePermits, Policy, Verdict, exhausted};
+use crate::admission::Reserve;
 
 /// A request's body with each message's bytes reserved before its prefix is let through.
 ///
@@ -36,7 +36,9 @@ pub struct AdmissionBody<B> {
     /// The message in `pending` stands in line.
     waiting: Option<Reserve>,
     /// Of the message that is coming in. It goes back with the body if the rest never comes.
-    current: Option<Permit>,
+    current: Option<Admitted>,
+    /// When the prefix of the message that is coming in came.
+    arrived: std::time::Instant,
     stall: StallTimer,
     failed: bool,
 }
@@ -66,6 +68,7 @@ impl<B> AdmissionBody<B> {
             scanned: 0,
             waiting: None,
             current: None,
+            arrived: std::time::Instant::now(),
             stall,
             failed: false,
         }
@@ -77,23 +80,32 @@ impl<B> AdmissionBody<B> {
             if let Some(reserve) = &mut self.waiting {
                 let permit = ready!(Pin::new(reserve).poll(cx)).map_err(exhausted)?;
                 self.waiting = None;
-                self.current = Some(permit);
+                self.current = Some(Admitted {
+                    permit,
+                    arrived: self.arrived,
+                });
             }
             let (taken, event) = self.scanner.scan(&self.pending[self.scanned..]);
             self.scanned += taken;
             match event {
                 None => return Poll::Ready(Ok(self.hand_on())),
                 Some(FrameEvent::End) => {
-                    if let Some(permit) = self.current.take() {
-                        self.permits.push(permit);
+                    if let Some(message) = self.current.take() {
+                        self.permits.push(message);
                     }
                     return Poll::Ready(Ok(self.hand_on()));
                 }
                 // A compressed message is tonic's to refuse.
                 Some(FrameEvent::Prefix { length, .. }) => {
+                    self.arrived = std::time::Instant::now();
                     match self.gate.admit(length.into(), self.policy)? {
                         Verdict::Free => {}
-                        Verdict::Admitted(permit) => self.current = Some(permit),
+                        Verdict::Admitted(permit) => {
+                            self.current = Some(Admitted {
+                                permit,
+                                arrived: self.arrived,
+                            });
+                        }
                         Verdict::Waits(reserve) => self.waiting = Some(reserve),
                     }
                 }

@@ -50,7 +50,7 @@ async fn the_end_of_a_message_does_not_wait_for_the_next_ones_permit() {
     drop(permits.take().unwrap());
     let second = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(second, framed(50));
-    assert_eq!(permits.take().unwrap().bytes(), 50);
+    assert_eq!(permits.take().unwrap().permit.bytes(), 50);
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ proptest! {
         while received.len() < all.len() {
             let frame = body.frame().now_or_never().expect("there is more").unwrap().unwrap();
             received.extend(frame.into_data().unwrap());
-            if let Some(permit) = permits.take() {
+            if let Some(Admitted { permit, .. }) = permits.take() {
                 let length = expected.pop_front().unwrap();
                 end += 5 + length;
                 prop_assert_eq!(permit.bytes(), length as u64);

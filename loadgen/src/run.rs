@@ -1,0 +1,204 @@
+//! `loadgen run`: one load from the command line to the report.
+
+mod assemble;
+mod statistics;
+
+use std::{
+    fs::File,
+    future,
+    io::{BufWriter, Write},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::Context;
+use forebay_client::Client;
+use tokio::{sync::watch, task::JoinSet};
+
+use self::statistics::Snapshot;
+use crate::{
+    cli::{Mode, OutputArgs, RunArgs},
+    clock,
+    host::{self, CpuTime},
+    pacer,
+    payload::{self, Pool},
+    progress::{self, Progress},
+    report::{Report, StatisticsReport, html, table::Table},
+    runner::{Finished, Flight, Limits, Setup, closed, open},
+    schedule::{Plan, Schedule},
+    target::client::{ClientTarget, Streams},
+};
+
+/// What was measured, beside the records.
+#[derive(Debug)]
+struct Measured {
+    started: SystemTime,
+    finished: Finished,
+    statistics: Option<StatisticsReport>,
+    cpu: Option<CpuTime>,
+    wall: Duration,
+    load_average: Option<f64>,
+}
+
+/// Offers the load and reports on it.
+///
+/// # Errors
+/// The server cannot be reached, the model is not there, or the arguments do not suit it.
+pub async fn run(args: &RunArgs) -> anyhow::Result<Report> {
+    let load_average = host::load_average();
+    let client = Client::builder(&args.endpoint)
+        .with_connections(args.connections())
+        .connect()
+        .await
+        .with_context(|| format!("connect to {}", args.endpoint))?;
+    let model = client
+        .model_metadata(&args.model)
+        .await
+        .with_context(|| format!("ask for the inputs of model '{}'", args.model))?;
+    // Everything that takes time is made here, before the first request is due.
+    let pool = Pool::build(&model, &payload_options(args)).context("make the payloads")?;
+    let schedule = schedule(args).context("make the schedule")?;
+    let target = Arc::new(target(args, &client, pool.clone()).await?);
+
+    let progress = watch::Sender::new(Progress::default());
+    let mut helpers = JoinSet::new();
+    if !args.output.quiet {
+        let length = args.duration().map(|length| length + args.load.warmup);
+        helpers.spawn(progress::show(progress.clone(), length));
+    }
+    let before = Snapshot::after(args.load.warmup, &client, &args.model).await;
+    let started = SystemTime::now();
+    let cpu_before = CpuTime::now();
+    let origin = clock::now();
+    let limits = Limits {
+        max_in_flight: args.max_in_flight(),
+        timeout: args.limits.timeout,
+        grace: args.limits.grace,
+    };
+    let flight = Flight::new(Setup {
+        target,
+        limits,
+        origin,
+        progress,
+    });
+    let finished = offer(args, flight, schedule.as_ref(), origin).await?;
+
+    let wall = clock::now() - origin;
+    let cpu = cpu_before.and_then(|before| Some(CpuTime::now()?.since(before)));
+    helpers.shutdown().await;
+    let measured = Measured {
+        started,
+        finished,
+        statistics: before.gained(&client, &args.model).await,
+        cpu,
+        wall,
+        load_average,
+    };
+    assemble::report(args, &pool, schedule.as_ref(), &measured)
+}
+
+/// Writes the report to the files that `output` names, and as a table to `terminal`.
+///
+/// # Errors
+/// A file or the terminal cannot be written.
+pub fn write(
+    report: &Report,
+    output: &OutputArgs,
+    terminal: &mut impl Write,
+) -> anyhow::Result<()> {
+    if let Some(path) = &output.json {
+        let mut file = BufWriter::new(
+            File::create(path).with_context(|| format!("create {}", path.display()))?,
+        );
+        serde_json::to_writer(&mut file, report).context("write the report as JSON")?;
+        writeln!(file)
+            .and_then(|()| file.flush())
+            .context("write the report as JSON")?;
+    }
+    if let Some(path) = &output.html {
+        std::fs::write(path, html::page(report))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    if !output.quiet {
+        write!(terminal, "{}", Table(report)).context("print the report")?;
+    }
+    Ok(())
+}
+
+async fn offer(
+    args: &RunArgs,
+    flight: Flight<ClientTarget>,
+    schedule: Option<&Schedule>,
+    origin: Instant,
+) -> anyhow::Result<Finished> {
+    match schedule {
+        Some(schedule) => {
+            let arrivals = pacer::start(schedule.clone(), origin).context("start the pacer")?;
+            Ok(open::run(flight, arrivals, interrupt()).await)
+        }
+        None => {
+            let load = closed::Load {
+                concurrency: args.load.concurrency.unwrap_or(1),
+                warmup: args.load.warmup,
+                duration: args.duration(),
+                requests: args.load.requests,
+                sequences: args.load.sequences,
+            };
+            Ok(closed::run(flight, load, interrupt()).await)
+        }
+    }
+}
+
+fn payload_options(args: &RunArgs) -> payload::Options {
+    let shapes = args.payload.shapes.iter();
+    let parameters = args.payload.parameters.iter();
+    payload::Options {
+        shapes: shapes
+            .map(|shape| (shape.input.clone(), shape.dims.clone()))
+            .collect(),
+        batch: args.payload.batch.map(i64::from),
+        variants: args.payload.variants,
+        parameters: parameters
+            .map(|parameter| (parameter.name.clone(), parameter.value.clone()))
+            .collect(),
+        timeout: Some(args.limits.timeout),
+        seed: args.load.seed,
+    }
+}
+
+fn schedule(args: &RunArgs) -> Result<Option<Schedule>, crate::schedule::Error> {
+    let Some(rate) = args.load.rate else {
+        return Ok(None);
+    };
+    Schedule::build(&Plan {
+        arrivals: args.load.arrivals,
+        rate,
+        warmup: args.load.warmup,
+        duration: args.duration(),
+        requests: args.load.requests,
+        seed: args.load.seed,
+    })
+    .map(Some)
+}
+
+async fn target(args: &RunArgs, client: &Client, pool: Pool) -> anyhow::Result<ClientTarget> {
+    match args.mode {
+        Mode::Unary => Ok(ClientTarget::unary(client.clone(), pool)),
+        Mode::Stream => {
+            let streams = Streams {
+                count: args.streams().unwrap_or(1),
+                max_in_flight: args.max_in_flight(),
+                completion_order: args.limits.completion_order,
+            };
+            let target = ClientTarget::stream(client, pool, streams).await;
+            target.context("open the streams")
+        }
+    }
+}
+
+/// Resolves when the user asks to stop; the report is then made of what is there.
+async fn interrupt() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        future::pending::<()>().await;
+    }
+}

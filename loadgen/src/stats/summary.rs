@@ -1,0 +1,165 @@
+//! The measured part of a run, summed up.
+
+use std::time::Duration;
+
+use super::{Backlog, Counts, Latencies};
+use crate::record::{Outcome, Record};
+
+/// What one run measured. Warm-up is left out by intended time.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Requests by outcome.
+    pub counts: Counts,
+    /// Requests of the warm-up.
+    pub warmup: u64,
+    /// From the intended send, over everything offered. The headline.
+    pub response: Latencies,
+    /// From the send, over correct answers only.
+    pub service: Latencies,
+    /// From the send to the first byte, over correct answers only.
+    pub first_byte: Latencies,
+    /// How late sends were, over everything sent.
+    pub lag: Latencies,
+    /// From the intended send, over errors and timeouts only.
+    pub errors: Latencies,
+    /// The server's own account, over correct answers that had one.
+    pub stages: Option<StageLatencies>,
+    /// The time over which throughput is taken.
+    pub span: Span,
+    /// Correct answers in the measured window, whenever their requests were offered; `None` where
+    /// the window has no fixed end.
+    pub window_ok: Option<u64>,
+    /// Requests in flight over time.
+    pub backlog: Backlog,
+}
+
+/// The server's own account by stage.
+#[derive(Debug, Clone, Default)]
+pub struct StageLatencies {
+    /// Waiting for a batch and for the device.
+    pub queue: Latencies,
+    /// Copying the inputs to the device.
+    pub h2d: Latencies,
+    /// Running the model.
+    pub compute: Latencies,
+    /// Copying the outputs to the host.
+    pub d2h: Latencies,
+    /// Service time that no stage explains: network, wire format and client.
+    pub rest: Latencies,
+}
+
+/// The time from the first intended send to the last correct answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// The first intended send.
+    pub start: Duration,
+    /// The end of the last correct answer.
+    pub end: Duration,
+}
+
+impl Span {
+    /// Returns `count` a second over the span, or `None` where it has no length.
+    pub fn rate(&self, count: u64) -> Option<f64> {
+        let seconds = self.end.checked_sub(self.start)?.as_secs_f64();
+        (seconds > 0.0).then(|| count as f64 / seconds)
+    }
+}
+
+impl Summary {
+    /// Sums up the records whose intended time is at or after `warmup`. `duration` is the length of
+    /// the measured window, if it has one, and `timeout` the least that a timed-out request counts.
+    pub fn of(
+        records: &[Record],
+        warmup: Duration,
+        duration: Option<Duration>,
+        timeout: Duration,
+    ) -> Self {
+        let measured: Vec<&Record> = records
+            .iter()
+            .filter(|record| record.intended >= warmup)
+            .collect();
+        let mut summary = Self {
+            counts: Counts::of(measured.iter().copied()),
+            warmup: (records.len() - measured.len()) as u64,
+            response: Latencies::new(),
+            service: Latencies::new(),
+            first_byte: Latencies::new(),
+            lag: Latencies::new(),
+            errors: Latencies::new(),
+            stages: None,
+            span: span(&measured),
+            window_ok: duration.map(|length| ok_between(records, warmup, warmup + length)),
+            backlog: Backlog::of(records, warmup),
+        };
+        for record in measured {
+            summary.add(record, timeout);
+        }
+        summary
+    }
+
+    fn add(&mut self, record: &Record, timeout: Duration) {
+        if let Some(lag) = record.lag() {
+            self.lag.record(lag);
+        }
+        match record.outcome {
+            Outcome::Ok => {
+                self.response.record(record.response());
+                self.add_answer(record);
+            }
+            Outcome::Failed(_) => {
+                self.response.record_never();
+                self.errors.record(record.response());
+            }
+            Outcome::TimedOut => {
+                let waited = record.response().max(timeout);
+                self.response.record_at_least(waited);
+                self.errors.record_at_least(waited);
+            }
+            Outcome::Unfinished => self.response.record_at_least(record.response()),
+            Outcome::NotSent => self.response.record_never(),
+        }
+    }
+
+    fn add_answer(&mut self, record: &Record) {
+        let Some(service) = record.service() else {
+            return;
+        };
+        self.service.record(service);
+        if let (Some(first), Some(sent)) = (record.first, record.sent) {
+            self.first_byte.record(first.saturating_sub(sent));
+        }
+        if let Some(stages) = record.stages {
+            let all = self.stages.get_or_insert_default();
+            all.queue.record(stages.queue);
+            all.h2d.record(stages.h2d);
+            all.compute.record(stages.compute);
+            all.d2h.record(stages.d2h);
+            all.rest.record(service.saturating_sub(stages.total()));
+        }
+    }
+}
+
+fn span(measured: &[&Record]) -> Span {
+    let ok = measured
+        .iter()
+        .filter(|record| record.outcome == Outcome::Ok);
+    Span {
+        start: measured
+            .iter()
+            .map(|record| record.intended)
+            .min()
+            .unwrap_or_default(),
+        end: ok.map(|record| record.done).max().unwrap_or_default(),
+    }
+}
+
+fn ok_between(records: &[Record], start: Duration, end: Duration) -> u64 {
+    records
+        .iter()
+        .filter(|record| record.outcome == Outcome::Ok && (start..end).contains(&record.done))
+        .count() as u64
+}
+
+#[cfg(test)]
+#[path = "summary_tests.rs"]
+mod tests;

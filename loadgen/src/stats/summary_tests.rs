@@ -1,0 +1,118 @@
+use forebay_client::Code;
+use proptest::prelude::*;
+
+use super::*;
+use crate::stats::QUANTILES;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn record(number: u64, intended: u64, sent: u64, done: u64, outcome: Outcome) -> Record {
+    Record {
+        number,
+        intended: ms(intended),
+        sent: (outcome != Outcome::NotSent).then_some(ms(sent)),
+        first: None,
+        done: ms(done),
+        outcome,
+        stages: None,
+    }
+}
+
+#[test]
+fn throughput_is_answers_over_the_time_they_took_and_not_over_whole_seconds() {
+    // 40 requests of 1.1 ms, back to back: 44 ms, not a second.
+    let records: Vec<Record> = (0..40u64)
+        .map(|n| Record {
+            intended: Duration::from_micros(1100 * n),
+            done: Duration::from_micros(1100 * (n + 1)),
+            ..record(n, 0, 0, 0, Outcome::Ok)
+        })
+        .collect();
+    let summary = Summary::of(&records, Duration::ZERO, None, ms(1000));
+    let rate = summary.span.rate(summary.counts.ok).unwrap();
+    assert!((rate - 909.09).abs() < 0.01, "{rate}");
+}
+
+#[test]
+fn warm_up_is_left_out_by_intended_time_even_if_it_ends_later() {
+    let records = [
+        record(0, 99, 99, 500, Outcome::Ok),
+        record(1, 100, 100, 130, Outcome::Ok),
+        record(2, 150, 150, 190, Outcome::Ok),
+    ];
+    let summary = Summary::of(&records, ms(100), Some(ms(100)), ms(1000));
+    assert_eq!((summary.warmup, summary.counts.offered), (1, 2));
+    assert_eq!(
+        summary.span,
+        Span {
+            start: ms(100),
+            end: ms(190)
+        }
+    );
+    assert_eq!(summary.window_ok, Some(2));
+    assert!(summary.response.max().unwrap() < ms(41));
+}
+
+#[test]
+fn a_timed_out_request_counts_with_at_least_its_timeout() {
+    let mut records: Vec<Record> = (0..9).map(|n| record(n, 0, 0, 1, Outcome::Ok)).collect();
+    records.push(record(9, 0, 0, 3, Outcome::TimedOut));
+    let summary = Summary::of(&records, Duration::ZERO, None, ms(50));
+    assert!(summary.response.max().unwrap() >= ms(50));
+    assert!(summary.errors.min().unwrap() >= ms(49));
+    assert_eq!(summary.response.censored(), 1);
+}
+
+#[test]
+fn a_late_send_counts_in_response_and_lag_but_not_in_service() {
+    let records = [record(0, 10, 510, 513, Outcome::Ok)];
+    let summary = Summary::of(&records, Duration::ZERO, None, ms(50));
+    let whole = |latencies: &Latencies| latencies.max().unwrap().as_millis();
+    assert_eq!(whole(&summary.response), 503);
+    assert_eq!(whole(&summary.lag), 500);
+    assert_eq!(whole(&summary.service), 3);
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        4 => Just(Outcome::Ok),
+        1 => Just(Outcome::Failed(Code::Unavailable)),
+        1 => Just(Outcome::Failed(Code::Internal)),
+        1 => Just(Outcome::TimedOut),
+        1 => Just(Outcome::Unfinished),
+        1 => Just(Outcome::NotSent),
+    ]
+}
+
+proptest! {
+    // Each case scans histograms of 250 KiB, slowly without optimization.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_request_is_counted_once_and_has_a_rank(
+        ends in proptest::collection::vec((0u64..1000, 0u64..50, 0u64..500, outcome()), 0..200),
+        warmup in 0u64..400,
+    ) {
+        let records: Vec<Record> = ends.iter().zip(0..)
+            .map(|(&(at, lag, took, outcome), number)| record(number, at, at + lag, at + lag + took, outcome))
+            .collect();
+        let summary = Summary::of(&records, ms(warmup), Some(ms(600)), ms(300));
+        let counts = &summary.counts;
+        prop_assert!(counts.check(counts.offered).is_ok());
+        prop_assert!(counts.check(counts.offered + 1).is_err());
+        prop_assert_eq!(counts.offered + summary.warmup, records.len() as u64);
+        prop_assert_eq!(counts.failures.values().sum::<u64>(), counts.failed);
+        prop_assert_eq!(summary.response.samples(), counts.offered);
+        prop_assert_eq!(summary.response.never(), counts.failed + counts.not_sent);
+        prop_assert_eq!(summary.response.censored(), counts.timed_out + counts.unfinished);
+        prop_assert_eq!(summary.errors.samples(), counts.failed + counts.timed_out);
+        prop_assert_eq!(summary.service.samples(), counts.ok);
+        for quantile in QUANTILES {
+            let percentile = summary.response.percentile(quantile);
+            let given = summary.response.samples() >= quantile.floor && summary.response.max().is_some();
+            prop_assert_eq!(percentile.value.is_some(), given);
+        }
+    }
+}

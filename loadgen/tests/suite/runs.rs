@@ -1,0 +1,185 @@
+//! Loads from the command line to the report.
+
+use std::process::Command;
+
+use clap::Parser;
+use forebay_loadgen::{
+    cli::{self, Cli, RunArgs},
+    report::{Pacing, Report},
+    run,
+    verdict::Status,
+};
+
+use super::server::Server;
+
+fn args(server: &Server, line: &str) -> RunArgs {
+    let endpoint = server.endpoint();
+    let words = ["loadgen", "run", "--quiet", "--endpoint", &endpoint];
+    let words = words.into_iter().chain(line.split_whitespace());
+    let cli::Command::Run(args) = Cli::parse_from(words).command;
+    *args
+}
+
+async fn report(server: &Server, line: &str) -> Report {
+    run::run(&args(server, line)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_loop_accounts_for_every_arrival_of_its_schedule() {
+    let server = Server::start().await;
+    let line =
+        "--model echo --rate 300 --warmup 200ms --duration 800ms --batch 2 --shape t:2 --seed 5";
+    let first = report(&server, line).await;
+    let counts = &first.counts;
+    let Pacing::Open {
+        scheduled,
+        schedule_sha256,
+        ..
+    } = &first.run.pacing
+    else {
+        panic!("{:?}", first.run.pacing)
+    };
+    assert_eq!(counts.offered + counts.warmup, *scheduled as u64);
+    assert_eq!(counts.completed_ok, counts.offered, "{counts:?}");
+    assert_eq!(server.requests(), *scheduled as u64);
+    assert!(counts.warmup > 20 && counts.offered > 150);
+    assert_eq!(first.latency.response.samples, counts.offered);
+    assert_eq!(first.latency.lag.samples, counts.offered);
+    assert_eq!(first.run.inputs[1].shape, [2, 2]);
+    let rate = first.throughput.inferences_per_s.unwrap();
+    assert!((rate / first.throughput.requests_per_s.unwrap() - 2.0).abs() < 1e-9);
+    // The statistics are those of the measured part.
+    let statistics = first.server.statistics.unwrap();
+    assert!(
+        statistics.success.abs_diff(counts.offered) < 10,
+        "{statistics:?} {counts:?}"
+    );
+    assert!((statistics.stages[2].mean_ms - 0.003).abs() < 1e-9);
+
+    let again = report(&server, line).await;
+    assert!(
+        matches!(again.run.pacing, Pacing::Open { schedule_sha256: hash, .. } if hash == *schedule_sha256)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_loop_on_streams_gives_the_stages_of_each_answer() {
+    let server = Server::start().await;
+    let line = "--model echo --mode stream --streams 2 --concurrency 4 --sequences --requests 500 \
+                --warmup 0s --shape t:1 --param forebay_timings=true";
+    let report = report(&server, line).await;
+    assert_eq!(
+        (report.counts.completed_ok, report.counts.offered),
+        (500, 500)
+    );
+    let stages: Vec<_> = report
+        .server
+        .stages
+        .iter()
+        .map(|stage| (&*stage.stage, stage.latency.samples))
+        .collect();
+    assert_eq!(stages.len(), 5);
+    assert!(
+        stages.iter().all(|(_, samples)| *samples == 500),
+        "{stages:?}"
+    );
+    assert!((report.server.stages[2].latency.mean_ms.unwrap() - 0.003).abs() < 1e-5);
+    assert!(report.verdict.notes[0].starts_with("closed: says nothing about latency"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_requests_are_failures_and_never_fast_answers() {
+    let server = Server::start().await;
+    let report = report(
+        &server,
+        "--model busy --rate 200 --warmup 0s --duration 300ms --shape t:1",
+    )
+    .await;
+    assert_eq!(
+        report.counts.failures["RESOURCE_EXHAUSTED"],
+        report.counts.offered
+    );
+    assert_eq!(report.latency.response.never, report.counts.offered);
+    assert_eq!(report.verdict.status, Status::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_is_counted_with_at_least_its_length() {
+    let server = Server::start().await;
+    let line = "--model slow --rate 50 --warmup 0s --duration 300ms --timeout 50ms --shape t:1";
+    let report = report(&server, line).await;
+    assert_eq!(
+        report.counts.timed_out, report.counts.offered,
+        "{:?}",
+        report.counts
+    );
+    assert!(report.latency.errors.min_ms.unwrap() >= 49.9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_not_there_is_named_in_the_error() {
+    let server = Server::start().await;
+    let error = run::run(&args(&server, "--model absent --rate 1"))
+        .await
+        .unwrap_err();
+    assert!(
+        format!("{error:#}").contains("ask for the inputs of model 'absent'"),
+        "{error:#}"
+    );
+    let error = run::run(&args(&server, "--model echo --rate 1"))
+        .await
+        .unwrap_err();
+    assert!(format!("{error:#}").contains("--shape t:"), "{error:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_writes_its_reports_and_ends_with_its_verdict() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (json, html) = (folder.path().join("r.json"), folder.path().join("r.html"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command
+        .args([
+            "run",
+            "--endpoint",
+            &server.endpoint(),
+            "--model",
+            "slow",
+            "--shape",
+            "t:1",
+        ])
+        .args([
+            "--rate",
+            "100",
+            "--warmup",
+            "0s",
+            "--duration",
+            "500ms",
+            "--max-in-flight",
+            "2",
+        ])
+        .arg("--json")
+        .arg(&json)
+        .arg("--html")
+        .arg(&html);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("INVALID") && text.contains("were not sent"),
+        "{text}"
+    );
+    let report: Report = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let counts = &report.counts;
+    assert!(
+        counts.not_sent > 0 && counts.offered == counts.completed_ok + counts.not_sent,
+        "{counts:?}"
+    );
+    assert!(
+        std::fs::read_to_string(html)
+            .unwrap()
+            .ends_with("</html>\n")
+    );
+}

@@ -16,6 +16,6 @@ mod wait;
 pub use builder::Builder;
 pub use process::{Checked, Process};
 pub use raw::{RawCall, RawClient, framed, prefix};
-pub use repository::TestRepository;
+pub use repository::{TestRepository, echo};
 pub use server::TestServer;
 pub use wait::{LONG, until, within};

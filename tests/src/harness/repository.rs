@@ -63,3 +63,13 @@ impl TestRepository {
         self.dir.path()
     }
 }
+
+/// Returns the `config.pbtxt` of a model without a file that gives its input `x` of any length
+/// back as `y`. `more` is added at the end.
+pub fn echo(name: &str, data_type: &str, more: &str) -> String {
+    let tensor = |field: &str, name: &str| {
+        format!("{field} {{ name: \"{name}\" data_type: {data_type} dims: [ -1 ] }}\n")
+    };
+    let (input, output) = (tensor("input", "x"), tensor("output", "y"));
+    format!("name: \"{name}\"\nbackend: \"identity\"\n{input}{output}{more}\n")
+}

@@ -1,0 +1,147 @@
+//! Bytes that are no messages, messages that never come, and streams that break off.
+
+use std::time::Duration;
+
+use forebay_tests::{
+    harness::{TestServer, framed, prefix, until, within},
+    models::Fixture,
+};
+use tonic::Code;
+
+use super::{assert_says, good, serves_on};
+
+const GIB: u32 = 1 << 30;
+const METHODS: [&str; 2] = ["ModelInfer", "ModelStreamInfer"];
+
+async fn start() -> TestServer {
+    TestServer::start(&[Fixture::Simple]).await
+}
+
+#[tokio::test]
+async fn a_prefix_that_claims_three_gibibytes_is_refused_before_they_come() {
+    let server = start().await;
+    let mut client = server.raw().await;
+    for method in METHODS {
+        let mut call = client.call(method, &[]);
+        call.send(prefix(3 * GIB).to_vec(), false);
+        let text = "a message of 3221225472 bytes is over the limit of 67108864 bytes";
+        assert_says(&call.ended().await, Code::ResourceExhausted, text);
+        assert_eq!(server.budget().used(), 0);
+    }
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_announced_and_never_comes_gives_its_bytes_back_in_time() {
+    let server = TestServer::builder()
+        .with_fixtures(&[Fixture::Simple])
+        .with_progress_timeout(Duration::from_millis(100))
+        .start()
+        .await;
+    let mut client = server.raw().await;
+    for method in METHODS {
+        let mut call = client.call(method, &[]);
+        call.send(prefix(1000).to_vec(), false);
+        let text = "no byte of a message arrived for 100ms";
+        assert_says(&call.ended().await, Code::DeadlineExceeded, text);
+        within(server.budget().drained()).await;
+    }
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_in_mid_message_gives_its_bytes_back() {
+    let server = start().await;
+    let mut client = server.raw().await;
+    for method in METHODS {
+        let mut call = client.call(method, &[]);
+        let message = framed(&good("half"));
+        call.send(message[..message.len() / 2].to_vec(), false);
+        until(|| server.budget().used() > 0).await;
+        call.reset();
+        within(server.budget().drained()).await;
+    }
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_in_mid_message_gives_its_bytes_back() {
+    let server = start().await;
+    let mut client = server.raw().await;
+    let mut call = client.call("ModelStreamInfer", &[]);
+    call.send(prefix(1000).to_vec(), false);
+    until(|| server.budget().used() > 0).await;
+    client.cut();
+    within(server.budget().drained()).await;
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_request_that_ends_in_mid_message_is_told_so() {
+    let server = start().await;
+    let mut client = server.raw().await;
+    for method in METHODS {
+        let mut call = client.call(method, &[]);
+        let message = framed(&good("half"));
+        call.send(message[..message.len() / 2].to_vec(), true);
+        let text = "the request ended inside a message";
+        assert_says(&call.ended().await, Code::InvalidArgument, text);
+    }
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn garbage_in_place_of_a_message_is_refused() {
+    let server = start().await;
+    let mut client = server.raw().await;
+    for method in METHODS {
+        let mut call = client.call(method, &[]);
+        call.send([&prefix(64)[..], &[0xff; 64]].concat(), true);
+        // The code that gRPC's own libraries give to what cannot be parsed.
+        assert_says(&call.ended().await, Code::Internal, "decode");
+    }
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_compressed_message_is_unimplemented() {
+    let server = start().await;
+    let mut client = server.raw().await;
+    for method in METHODS {
+        let mut call = client.call(method, &[("grpc-encoding", "gzip")]);
+        let mut message = framed(&good("gzip"));
+        message[0] = 1;
+        call.send(message, true);
+        assert_says(&call.ended().await, Code::Unimplemented, "gzip");
+    }
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_message_marked_as_compressed_without_an_encoding_is_refused() {
+    let server = start().await;
+    let mut client = server.raw().await;
+    for method in METHODS {
+        let mut call = client.call(method, &[]);
+        let mut message = framed(&good("flag"));
+        message[0] = 1;
+        call.send(message, true);
+        assert_says(&call.ended().await, Code::Internal, "compressed");
+    }
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_message_in_pieces_of_one_byte_is_a_message() {
+    let server = start().await;
+    let mut client = server.raw().await;
+    let mut call = client.call("ModelInfer", &[]);
+    let message = framed(&good("bytes"));
+    for (index, byte) in message.iter().enumerate() {
+        call.send(vec![*byte], index + 1 == message.len());
+    }
+    let answer: forebay_proto::inference::ModelInferResponse = call.message().await.unwrap();
+    assert_eq!(answer.id, "bytes");
+    assert_eq!(call.ended().await.code(), Code::Ok);
+    serves_on(server).await;
+}

@@ -171,6 +171,11 @@ impl Source {
         let jobs = self.scheduler.next(self.index)?;
         Some(Batch::new(jobs, room))
     }
+
+    /// Returns whether there is more to do than the batch that was taken last.
+    fn has_more(&self) -> bool {
+        self.depth.in_flight() > 1 || !self.scheduler.is_empty()
+    }
 }
 
 #[cfg(test)]

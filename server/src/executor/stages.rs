@@ -90,7 +90,7 @@ impl<D: Device> Builder<D> {
         let (h2d, choices) = (self.h2d("h2d")?, Arc::clone(&chooser));
         threads.push(spawn(format!("fb-h2d-{}", self.index), move || {
             while let Some(batch) = source.next() {
-                let path = lock(&choices).choose(batch.rows());
+                let path = lock(&choices).choose(batch.rows(), source.has_more());
                 let handed = match path {
                     Path::Inline => Some(Handed::Inline(batch)),
                     Path::Stages => guard(|| h2d.run(batch)).map(Handed::Uploaded),
@@ -177,7 +177,7 @@ fn receive<T>(from: &Receiver<Sent<T>>, chooser: &Mutex<Chooser>) -> Option<T> {
 fn observe(chooser: &Mutex<Chooser>, done: Option<(usize, request::Stages)>) {
     if let Some((rows, stages)) = done {
         let copies: Duration = stages.h2d + stages.d2h;
-        lock(chooser).observe_copies(rows, copies);
+        lock(chooser).observe(rows, copies, stages.compute);
     }
 }
 

@@ -128,7 +128,7 @@ impl Pipeline {
         };
         let stages = Builder {
             device,
-            instance: Arc::new(Mutex::new(instance)),
+            copy: Arc::new(Mutex::new(compute::ModelCopy::new(instance))),
             context,
             index,
         };
@@ -170,6 +170,11 @@ impl Source {
         let room = self.depth.acquire();
         let jobs = self.scheduler.next(self.index)?;
         Some(Batch::new(jobs, room))
+    }
+
+    /// Returns whether there is more to do than the batch that was taken last.
+    fn has_more(&self) -> bool {
+        self.depth.in_flight() > 1 || !self.scheduler.is_empty()
     }
 }
 

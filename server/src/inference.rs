@@ -10,7 +10,7 @@ use std::{
 };
 
 use forebay_proto::{InferRequest, InferResponse, Parameter, Parameters, Tensor};
-use tracing::Span;
+use opentelemetry::KeyValue;
 
 use crate::{
     admission::Permit,
@@ -19,7 +19,7 @@ use crate::{
     request::{Answer, Job, Reply, Timings},
     scheduler::Pending,
     signature::Signature,
-    telemetry::Tracer,
+    telemetry::{RequestSpan, Tracer},
 };
 
 /// Answers requests.
@@ -51,8 +51,7 @@ pub struct Running {
     pending: Pending,
     deadline: Option<Instant>,
     account: Account,
-    span: Span,
-    tracer: Tracer,
+    span: RequestSpan,
     /// Names of the outputs asked for; empty means all.
     outputs: Vec<String>,
     id: String,
@@ -81,14 +80,16 @@ impl Inference {
         let deadline = deadline(served, &request, origin.deadline)?;
         let sequence = request.sequence()?;
         let echo_timings = request.flag("forebay_timings")?;
-        let span = tracing::info_span!(
-            "infer",
-            model = served.name,
-            version = served.version,
-            id = request.id,
-            bytes = request.input_bytes(),
-        );
-        origin.parent.adopt(&span);
+        let span = self
+            .tracer
+            .begin_request(&origin.parent, origin.arrived, || {
+                [
+                    KeyValue::new("model", served.name.clone()),
+                    KeyValue::new("version", signed(served.version)),
+                    KeyValue::new("id", request.id.clone()),
+                    KeyValue::new("bytes", signed(request.input_bytes())),
+                ]
+            });
         let (reply, answer) = Reply::channel();
         let job = Job {
             model: request.model_name,
@@ -96,17 +97,20 @@ impl Inference {
             rows,
             deadline,
             sequence,
+            life: None,
             permit: origin.permit,
             timings: Timings::new(origin.arrived),
             reply,
         };
-        let pending = served.scheduler.submit(job, answer)?;
+        let pending = served
+            .scheduler
+            .submit(job, answer)
+            .inspect_err(|error| span.fail(error))?;
         Ok(Running {
             pending,
             deadline,
             account,
             span,
-            tracer: self.tracer.clone(),
             outputs: request.outputs,
             id: request.id,
             echo_timings,
@@ -125,7 +129,6 @@ impl Running {
             deadline,
             account,
             span,
-            tracer,
             outputs,
             id,
             echo_timings,
@@ -140,8 +143,8 @@ impl Running {
         let Answer {
             outputs: all,
             timings,
-        } = answer?;
-        tracer.record_stages(&span, &timings);
+        } = answer.inspect_err(|error| span.fail(error))?;
+        span.record_stages(&timings);
         let served = account.success(&timings);
         Ok(InferResponse {
             model_name: served.name.clone(),
@@ -202,6 +205,11 @@ fn deadline(
     let timeout = own.into_iter().chain(policy.default_timeout).min();
     let queue = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     Ok(queue.into_iter().chain(call).min())
+}
+
+/// Attributes of spans know no other integers.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn timing_parameters(timings: &Timings) -> Parameters {

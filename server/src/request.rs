@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use forebay_proto::{SequenceControl, Tensor};
 use tokio::sync::oneshot;
 
-use crate::{admission::Permit, error::Error};
+use crate::{admission::Permit, error::Error, scheduler::Life};
 
 /// A request inside the server.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Job {
     pub deadline: Option<Instant>,
     /// The sequence it belongs to.
     pub sequence: Option<SequenceControl>,
+    /// The life of that sequence, known once the job leaves the queue.
+    pub life: Option<Life>,
     /// The host memory it holds.
     pub permit: Option<Permit>,
     /// Where its time went so far.

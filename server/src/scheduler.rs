@@ -26,7 +26,7 @@ mod batcher;
 mod sequences;
 
 pub use batcher::{Batcher, Decision, Policy};
-pub use sequences::Sequences;
+pub use sequences::{Life, Sequences};
 
 /// Identifies a job in its queue.
 pub type Ticket = u64;
@@ -143,7 +143,12 @@ impl Scheduler {
             let decision = match &mut state.queue {
                 // At the end no company will come, so nothing waits for it.
                 Queue::Batches(batcher) => batcher.poll(now, closed),
-                Queue::Sequences(sequences) => sequences.poll(instance, now),
+                Queue::Sequences(sequences) => {
+                    sequences.poll(instance, now).map(|(life, mut job)| {
+                        job.life = Some(life);
+                        job
+                    })
+                }
             };
             let until = match decision {
                 Decision::Ready(jobs) => {

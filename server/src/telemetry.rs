@@ -2,7 +2,7 @@
 //!
 //! Every request has a span `infer`, in the caller's trace where the call brings a W3C
 //! `traceparent`. Its children `admit`, `queue`, `h2d`, `compute` and `d2h` are made once the
-//! request is answered, from the same [`Timings`] as the statistics: they show when a stage ran on
+//! request is answered, from the same [`Timings`](crate::request::Timings) as the statistics: they show when a stage ran on
 //! the device, not when a thread enqueued it.
 //!
 //! Invariant: nothing here waits for a collector on the path of a request. Spans beyond the
@@ -10,14 +10,14 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use http::HeaderMap;
 use opentelemetry::{
-    Context,
+    Context, KeyValue,
     propagation::{Extractor, TextMapPropagator},
-    trace::{Span as _, SpanBuilder, SpanKind, TraceContextExt, Tracer as _, TracerProvider as _},
+    trace::{TraceContextExt, TracerProvider as _},
 };
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
@@ -26,11 +26,11 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider},
 };
 use serde::{Deserialize, Serialize};
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::request::Timings;
+mod request_span;
+
+pub use request_span::RequestSpan;
 
 /// The section `[telemetry]` of the configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -103,17 +103,11 @@ impl Telemetry {
             .as_deref()
             .map(exporting_to)
             .transpose()?;
-        let spans = provider.as_ref().map(|provider| {
-            tracing_opentelemetry::layer()
-                .with_tracer(provider.tracer("forebay"))
-                .with_filter(tracing_subscriber::filter::LevelFilter::INFO)
-        });
         let log = tracing_subscriber::fmt::layer()
             .with_ansi(io::stderr().is_terminal())
             .with_writer(io::stderr)
             .with_filter(filter);
         tracing_subscriber::registry()
-            .with(spans)
             .with(log)
             .try_init()
             .map_err(Error::Installed)?;
@@ -155,41 +149,23 @@ fn exporting_to(endpoint: &str) -> Result<SdkTracerProvider, Error> {
         .build())
 }
 
-/// Records the stages of requests as spans; does nothing where traces go nowhere.
+/// Makes the spans of requests; none where traces go nowhere.
 #[derive(Debug, Clone, Default)]
 pub struct Tracer(Option<SdkTracer>);
 
 impl Tracer {
-    /// Adds the stages of an answered request to its span.
-    pub fn record_stages(&self, infer: &Span, timings: &Timings) {
-        let Some(tracer) = &self.0 else {
-            return;
+    /// Begins the span of a request that arrived at `arrived`. `attributes` describe it.
+    pub fn begin_request<const N: usize>(
+        &self,
+        parent: &Parent,
+        arrived: Instant,
+        attributes: impl FnOnce() -> [KeyValue; N],
+    ) -> RequestSpan {
+        let Some(tracer) = self.0.clone() else {
+            return RequestSpan::default();
         };
-        let context = infer.context();
-        let (now, wall) = (Instant::now(), SystemTime::now());
-        let at = |instant: Instant| wall - now.saturating_duration_since(instant);
-        let record = |name: &'static str, from: SystemTime, until: SystemTime| {
-            let builder: SpanBuilder = tracer
-                .span_builder(name)
-                .with_kind(SpanKind::Internal)
-                .with_start_time(from);
-            tracer
-                .build_with_context(builder, &context)
-                .end_with_timestamp(until);
-        };
-        record("admit", at(timings.arrived), at(timings.queued));
-        if let Some(batched) = timings.batched {
-            record("queue", at(timings.queued), at(batched));
-        }
-        if let Some(stages) = &timings.stages {
-            // The device tells how long a stage took. They end back to back with the last one.
-            let ended = at(stages.ended);
-            let computed = ended - stages.d2h;
-            let uploaded = computed - stages.compute;
-            record("h2d", uploaded - stages.h2d, uploaded);
-            record("compute", uploaded, computed);
-            record("d2h", computed, ended);
-        }
+        let parent = parent.0.clone().unwrap_or_default();
+        RequestSpan::begin(tracer, parent, arrived, attributes().into())
     }
 }
 
@@ -214,13 +190,5 @@ impl Parent {
         }
         let context = TraceContextPropagator::new().extract(&Headers(headers));
         Self(context.span().span_context().is_valid().then_some(context))
-    }
-
-    /// Makes `span` a child of the caller's.
-    pub fn adopt(&self, span: &Span) {
-        if let Some(context) = &self.0 {
-            // Without an exporter there is no layer to tell, and that is all that can go wrong.
-            let _untold = span.set_parent(context.clone());
-        }
     }
 }

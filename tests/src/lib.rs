@@ -2,3 +2,4 @@
 
 pub mod harness;
 pub mod models;
+pub mod slow_clients;

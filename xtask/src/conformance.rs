@@ -170,9 +170,11 @@ impl Run<'_> {
             .env("PYTHONPATH", packages);
         for (name, mut command) in [("rust", rust), ("python", with_triton)] {
             let log = self.logs.join(format!("quickstart-{name}.log"));
-            let (status, text) =
-                process::record(&mut command, &log, SCRIPT_LIMIT, self.interrupt)?;
-            ensure!(status.success(), "the {name} example ended with {status}:\n{text}");
+            let (status, text) = process::record(&mut command, &log, SCRIPT_LIMIT, self.interrupt)?;
+            ensure!(
+                status.success(),
+                "the {name} example ended with {status}:\n{text}"
+            );
         }
         Ok("Rust and Python".to_owned())
     }

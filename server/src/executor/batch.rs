@@ -11,6 +11,7 @@ use crate::{
     memory::Pool,
     model,
     request::{Answer, Job, Stages},
+    scheduler::Life,
     signature::TensorSpec,
     tensor::{HostData, HostTensor},
 };
@@ -63,10 +64,10 @@ impl Batch {
         self.members.iter().any(|member| member.job.is_some())
     }
 
-    /// Returns whether the batch opens a sequence, so that the instance must forget the last one.
-    pub(super) fn starts_sequence(&self) -> bool {
-        let controls = self.jobs().filter_map(|job| job.sequence.as_ref());
-        controls.into_iter().any(|control| control.start)
+    /// Returns the life of the sequence that the batch belongs to; requests of sequences are never
+    /// joined.
+    pub(super) fn life(&self) -> Option<Life> {
+        self.jobs().find_map(|job| job.life)
     }
 
     /// Joins the inputs. A single job's inputs are handed on as they are; several jobs' are copied

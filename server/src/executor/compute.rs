@@ -9,6 +9,7 @@ use super::{batch::Batch, h2d::Uploaded};
 use crate::{
     device::{self, Device, Work},
     model::Instance,
+    scheduler::Life,
 };
 
 /// The stage, its stream and the model's copy.
@@ -17,7 +18,24 @@ pub(super) struct Stage<D: Device> {
     pub(super) device: Arc<D>,
     pub(super) stream: D::Stream,
     /// Locked by the pass that runs. Never contended: passes of an instance are on one stream.
-    pub(super) instance: Arc<Mutex<Box<dyn Instance>>>,
+    pub(super) copy: Arc<Mutex<ModelCopy>>,
+}
+
+/// A model's copy, and whose state it holds.
+#[derive(Debug)]
+pub(super) struct ModelCopy {
+    instance: Box<dyn Instance>,
+    /// `None` until the first request of a sequence.
+    life: Option<Life>,
+}
+
+impl ModelCopy {
+    pub(super) fn new(instance: Box<dyn Instance>) -> Self {
+        Self {
+            instance,
+            life: None,
+        }
+    }
 }
 
 /// A batch whose outputs are on the device, or are being computed there.
@@ -47,7 +65,7 @@ impl<D: Device> Stage<D> {
             let _gone = self.device.synchronize(&ready);
             return None;
         }
-        let work = self.work(batch.starts_sequence());
+        let work = self.work(batch.life());
         let launch = || -> Result<_, device::Error> {
             self.device.wait(&self.stream, &ready)?;
             let before = self.device.record(&self.stream)?;
@@ -69,14 +87,16 @@ impl<D: Device> Stage<D> {
         }
     }
 
-    fn work(&self, reset: bool) -> Work {
-        let instance = Arc::clone(&self.instance);
+    fn work(&self, life: Option<Life>) -> Work {
+        let copy = Arc::clone(&self.copy);
         Box::new(move |inputs| {
-            let mut instance = instance.lock().unwrap_or_else(PoisonError::into_inner);
-            if reset {
-                instance.reset()?;
+            let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
+            // Not "at a start": the request that brought it may be gone before it got here.
+            if life != copy.life {
+                copy.instance.reset()?;
+                copy.life = life;
             }
-            instance.forward(inputs)
+            copy.instance.forward(inputs)
         })
     }
 }

@@ -48,6 +48,11 @@ impl Depth {
         state.peak = state.peak.max(state.in_flight);
     }
 
+    /// Returns how many batches are in flight, or have room kept for them.
+    pub(super) fn in_flight(&self) -> usize {
+        self.lock().in_flight
+    }
+
     /// Returns the most batches that were in flight at a time.
     pub(super) fn peak(&self) -> usize {
         self.lock().peak

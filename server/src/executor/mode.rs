@@ -1,8 +1,10 @@
 //! Whether a batch runs through the stages or inline. Pure.
 //!
-//! Stages can gain at most the time of the copies, which then hide behind the forward pass; they
-//! cost the hand-over from thread to thread, twice a batch. Both are measured while batches run,
-//! the copies for each batch size, and the smaller one loses.
+//! For a batch on its own, stages can gain at most the time of the copies, and they cost the
+//! hand-over from thread to thread, twice. Where other batches are under way too, a hand-over hides
+//! behind the forward pass of the batch before, if that is long enough; running inline would leave
+//! the device idle between two passes, while one thread answers and takes the next batch. All of it
+//! is measured while batches run, for each batch size.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,8 +34,15 @@ pub(super) enum Path {
 pub(super) struct Chooser {
     mode: Mode,
     /// By rows of the batch.
-    copies: BTreeMap<usize, Average>,
+    costs: BTreeMap<usize, Cost>,
     handover: Average,
+}
+
+/// What batches of one size take.
+#[derive(Debug, Default)]
+struct Cost {
+    copies: Average,
+    pass: Average,
 }
 
 /// Batches of a size that run through the stages before a choice is made.
@@ -46,19 +55,21 @@ impl Chooser {
     pub(super) fn new(mode: Mode) -> Self {
         Self {
             mode,
-            copies: BTreeMap::new(),
+            costs: BTreeMap::new(),
             handover: Average::default(),
         }
     }
 
-    /// Chooses the way of a batch of `rows` rows.
-    pub(super) fn choose(&self, rows: usize) -> Path {
-        match (self.mode, self.copies.get(&rows)) {
+    /// Chooses the way of a batch of `rows` rows; `in_company` where others are under way or wait.
+    pub(super) fn choose(&self, rows: usize, in_company: bool) -> Path {
+        let threshold = self.handover.value * HANDOVERS;
+        match (self.mode, self.costs.get(&rows)) {
             (Mode::Inline, _) => Path::Inline,
-            (Mode::Auto, Some(copies))
+            (Mode::Auto, Some(Cost { copies, pass }))
                 if copies.samples >= TRIALS
                     && self.handover.samples > 0
-                    && copies.value < self.handover.value * HANDOVERS =>
+                    && copies.value < threshold
+                    && (!in_company || pass.value < threshold) =>
             {
                 Path::Inline
             }
@@ -66,12 +77,14 @@ impl Chooser {
         }
     }
 
-    /// Learns what the copies of a batch of `rows` rows took.
-    pub(super) fn observe_copies(&mut self, rows: usize, took: Duration) {
+    /// Learns what the copies and the forward pass of a batch of `rows` rows took.
+    pub(super) fn observe(&mut self, rows: usize, copies: Duration, pass: Duration) {
         // Sizes are bounded by max_batch_size, but a model without one takes any.
         const SIZES: usize = 4096;
-        if self.copies.len() < SIZES || self.copies.contains_key(&rows) {
-            self.copies.entry(rows).or_default().add(took);
+        if self.costs.len() < SIZES || self.costs.contains_key(&rows) {
+            let cost = self.costs.entry(rows).or_default();
+            cost.copies.add(copies);
+            cost.pass.add(pass);
         }
     }
 
@@ -104,12 +117,15 @@ mod tests {
 
     fn after(mode: Mode, copies: Duration, handover: Duration) -> Path {
         let mut chooser = Chooser::new(mode);
-        assert_eq!(chooser.choose(4) == Path::Inline, mode == Mode::Inline);
+        assert_eq!(
+            chooser.choose(4, false) == Path::Inline,
+            mode == Mode::Inline
+        );
         for _ in 0..TRIALS {
-            chooser.observe_copies(4, copies);
+            chooser.observe(4, copies, 1000 * US);
             chooser.observe_handover(handover);
         }
-        chooser.choose(4)
+        chooser.choose(4, false)
     }
 
     #[test]
@@ -121,17 +137,30 @@ mod tests {
     }
 
     #[test]
+    fn in_company_stages_are_taken_where_a_pass_hides_the_hand_overs() {
+        for (pass, path) in [(100 * US, Path::Stages), (10 * US, Path::Inline)] {
+            let mut chooser = Chooser::new(Mode::Auto);
+            chooser.observe_handover(10 * US);
+            for _ in 0..TRIALS {
+                chooser.observe(1, US, pass);
+            }
+            assert_eq!(chooser.choose(1, false), Path::Inline);
+            assert_eq!(chooser.choose(1, true), path);
+        }
+    }
+
+    #[test]
     fn a_choice_follows_what_is_measured_later() {
         let mut chooser = Chooser::new(Mode::Auto);
         chooser.observe_handover(10 * US);
         for _ in 0..TRIALS {
-            chooser.observe_copies(1, US);
+            chooser.observe(1, US, US);
         }
-        assert_eq!(chooser.choose(1), Path::Inline);
-        assert_eq!(chooser.choose(2), Path::Stages);
+        assert_eq!(chooser.choose(1, false), Path::Inline);
+        assert_eq!(chooser.choose(2, false), Path::Stages);
         for _ in 0..20 {
-            chooser.observe_copies(1, 100 * US);
+            chooser.observe(1, 100 * US, US);
         }
-        assert_eq!(chooser.choose(1), Path::Stages);
+        assert_eq!(chooser.choose(1, false), Path::Stages);
     }
 }

@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     device::{self, Device},
-    model::Instance,
     request,
 };
 
@@ -32,7 +31,7 @@ const BETWEEN_STAGES: usize = 1;
 #[derive(Debug)]
 pub(super) struct Builder<D: Device> {
     pub(super) device: Arc<D>,
-    pub(super) instance: Arc<Mutex<Box<dyn Instance>>>,
+    pub(super) copy: Arc<Mutex<compute::ModelCopy>>,
     pub(super) context: Arc<Context>,
     pub(super) index: usize,
 }
@@ -54,7 +53,7 @@ impl<D: Device> Builder<D> {
         Ok(compute::Stage {
             device: Arc::clone(&self.device),
             stream: self.stream("compute")?,
-            instance: Arc::clone(&self.instance),
+            copy: Arc::clone(&self.copy),
         })
     }
 
@@ -91,7 +90,7 @@ impl<D: Device> Builder<D> {
         let (h2d, choices) = (self.h2d("h2d")?, Arc::clone(&chooser));
         threads.push(spawn(format!("fb-h2d-{}", self.index), move || {
             while let Some(batch) = source.next() {
-                let path = lock(&choices).choose(batch.rows());
+                let path = lock(&choices).choose(batch.rows(), source.has_more());
                 let handed = match path {
                     Path::Inline => Some(Handed::Inline(batch)),
                     Path::Stages => guard(|| h2d.run(batch)).map(Handed::Uploaded),
@@ -178,7 +177,7 @@ fn receive<T>(from: &Receiver<Sent<T>>, chooser: &Mutex<Chooser>) -> Option<T> {
 fn observe(chooser: &Mutex<Chooser>, done: Option<(usize, request::Stages)>) {
     if let Some((rows, stages)) = done {
         let copies: Duration = stages.h2d + stages.d2h;
-        lock(chooser).observe_copies(rows, copies);
+        lock(chooser).observe(rows, copies, stages.compute);
     }
 }
 

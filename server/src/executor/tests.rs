@@ -114,6 +114,7 @@ impl Rig {
             rows,
             deadline: None,
             sequence: None,
+            life: None,
             permit: Some(self.budget.charge(4 * rows as u64)),
             timings: Timings::new(Instant::now()),
             reply,

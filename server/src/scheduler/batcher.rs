@@ -47,6 +47,17 @@ pub enum Decision<T> {
     Idle,
 }
 
+impl<T> Decision<T> {
+    /// Changes what is to run.
+    pub fn map<U>(self, change: impl FnMut(T) -> U) -> Decision<U> {
+        match self {
+            Self::Ready(values) => Decision::Ready(values.into_iter().map(change).collect()),
+            Self::Until(until) => Decision::Until(until),
+            Self::Idle => Decision::Idle,
+        }
+    }
+}
+
 /// The waiting requests of a model.
 #[derive(Debug)]
 pub struct Batcher<T> {

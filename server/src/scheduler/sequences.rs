@@ -5,8 +5,9 @@
 //! for too long. Sequences beyond the number of slots wait, with their requests, for one to come
 //! free.
 //!
-//! Invariant: requests of one sequence come out in order of arrival and all from one slot, and a
-//! slot never serves two sequences at a time.
+//! Invariants: requests of one sequence come out in order of arrival and all from one slot, and a
+//! slot never serves two sequences at a time; each request comes out with the start that it follows,
+//! also where the request that brought the start was taken out before.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,17 +28,31 @@ pub struct Sequences<T> {
     len: usize,
 }
 
+/// One life of a sequence: the ticket of the request that started it. Never used twice.
+pub type Life = Ticket;
+
 #[derive(Debug)]
 struct Sequence<T> {
     id: SequenceId,
+    /// That of its latest request.
+    life: Life,
     items: BTreeMap<Ticket, Item<T>>,
     /// When its last request came, or was taken.
     active: Instant,
 }
 
+impl<T> Sequence<T> {
+    /// Returns whether the latest request that waits is the sequence's last.
+    fn is_over(&self) -> bool {
+        let latest = self.items.last_key_value();
+        latest.is_some_and(|(_, item)| item.end)
+    }
+}
+
 #[derive(Debug)]
 struct Item<T> {
     end: bool,
+    life: Life,
     value: T,
 }
 
@@ -86,18 +101,24 @@ impl<T> Sequences<T> {
             .flatten()
             .chain(&mut self.backlog)
             .find(|sequence| sequence.id == control.id);
-        let item = Item {
+        let item = |life| Item {
             end: control.end,
+            life,
             value,
         };
         match open {
+            Some(sequence) if sequence.is_over() && !control.start => return Err(UnknownSequence),
             Some(sequence) => {
-                sequence.items.insert(ticket, item);
+                if control.start {
+                    sequence.life = ticket;
+                }
+                sequence.items.insert(ticket, item(sequence.life));
                 sequence.active = now;
             }
             None if control.start => self.backlog.push_back(Sequence {
                 id: control.id,
-                items: BTreeMap::from([(ticket, item)]),
+                life: ticket,
+                items: BTreeMap::from([(ticket, item(ticket))]),
                 active: now,
             }),
             None => return Err(UnknownSequence),
@@ -121,8 +142,9 @@ impl<T> Sequences<T> {
         Some(item.value)
     }
 
-    /// Decides what the instance of `slot` should do now.
-    pub fn poll(&mut self, slot: usize, now: Instant) -> Decision<T> {
+    /// Decides what the instance of `slot` should do now. A request of another life than the last
+    /// one finds the state forgotten.
+    pub fn poll(&mut self, slot: usize, now: Instant) -> Decision<(Life, T)> {
         self.expire(now);
         if let Some(sequence) = self.slots.get_mut(slot).and_then(Option::as_mut)
             && let Some((_, item)) = sequence.items.pop_first()
@@ -136,7 +158,7 @@ impl<T> Sequences<T> {
                     .extend(rest.filter(|rest| !rest.items.is_empty()));
                 self.fill();
             }
-            return Decision::Ready(vec![item.value]);
+            return Decision::Ready(vec![(item.life, item.value)]);
         }
         let idle = self
             .slots
@@ -185,6 +207,13 @@ mod tests {
 
     const IDLE: Duration = Duration::from_secs(1);
 
+    fn next<T>(sequences: &mut Sequences<T>, slot: usize, now: Instant) -> Option<(Life, T)> {
+        match sequences.poll(slot, now) {
+            Decision::Ready(mut items) => items.pop(),
+            Decision::Until(_) | Decision::Idle => None,
+        }
+    }
+
     #[test]
     fn a_sequence_must_start() {
         let now = Instant::now();
@@ -194,11 +223,27 @@ mod tests {
             Err(UnknownSequence)
         );
         assert!(sequences.push(now, control(1, true, true), 'b').is_ok());
-        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['b']));
         assert_eq!(
             sequences.push(now, control(1, false, false), 'c'),
             Err(UnknownSequence)
         );
+        assert_eq!(next(&mut sequences, 0, now), Some((0, 'b')));
+        assert_eq!(
+            sequences.push(now, control(1, false, false), 'd'),
+            Err(UnknownSequence)
+        );
+    }
+
+    #[test]
+    fn what_follows_a_start_that_was_taken_out_is_still_of_its_life() {
+        let now = Instant::now();
+        let mut sequences = Sequences::new(1, IDLE);
+        let first = sequences.push(now, control(1, true, false), 'a').unwrap();
+        assert_eq!(next(&mut sequences, 0, now), Some((first, 'a')));
+        let second = sequences.push(now, control(1, true, false), 'b').unwrap();
+        sequences.push(now, control(1, false, false), 'c').unwrap();
+        assert_eq!(sequences.remove(second), Some('b'));
+        assert_eq!(next(&mut sequences, 0, now), Some((second, 'c')));
     }
 
     #[test]
@@ -207,11 +252,11 @@ mod tests {
         let mut sequences = Sequences::new(1, IDLE);
         sequences.push(now, control(1, true, false), 'a').unwrap();
         sequences.push(now, control(2, true, true), 'b').unwrap();
-        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['a']));
+        assert_eq!(next(&mut sequences, 0, now), Some((0, 'a')));
         assert_eq!(sequences.poll(0, now), Decision::Until(now + IDLE));
         sequences.push(now, control(1, false, true), 'c').unwrap();
-        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['c']));
-        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['b']));
+        assert_eq!(next(&mut sequences, 0, now), Some((0, 'c')));
+        assert_eq!(next(&mut sequences, 0, now), Some((1, 'b')));
     }
 
     #[test]
@@ -219,14 +264,14 @@ mod tests {
         let now = Instant::now();
         let mut sequences = Sequences::new(1, IDLE);
         sequences.push(now, control(1, true, false), 'a').unwrap();
-        assert_eq!(sequences.poll(0, now), Decision::Ready(vec!['a']));
+        assert_eq!(next(&mut sequences, 0, now), Some((0, 'a')));
         let later = now + IDLE;
         assert_eq!(
             sequences.push(later, control(1, false, false), 'b'),
             Err(UnknownSequence)
         );
         sequences.push(later, control(2, true, false), 'c').unwrap();
-        assert_eq!(sequences.poll(0, later), Decision::Ready(vec!['c']));
+        assert_eq!(next(&mut sequences, 0, later), Some((1, 'c')));
     }
 
     proptest! {
@@ -240,10 +285,10 @@ mod tests {
             let mut open: BTreeMap<u64, usize> = BTreeMap::new();
             for (number, (id, poll, kind, slot)) in (0u32..).zip(steps) {
                 if poll {
-                    if let Decision::Ready(values) = sequences.poll(slot, now) {
-                        let (id, _) = values[0];
+                    if let Some((_, value)) = next(&mut sequences, slot, now) {
+                        let (id, _) = value;
                         let front = expected.get_mut(&id).unwrap().pop_front().unwrap();
-                        prop_assert_eq!(values[0], front);
+                        prop_assert_eq!(value, front);
                         let held = *open.entry(id).or_insert(slot);
                         if sequences.slots[slot].as_ref().is_none_or(|s| s.id != SequenceId::Number(id)) {
                             open.remove(&id);

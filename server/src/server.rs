@@ -3,9 +3,10 @@
 //! A [`Server`] is made with its models loaded; [`Server::serve`] takes a listener that is bound.
 //!
 //! Invariant: once `serve` has returned, every accepted request is answered or its connection was
-//! cut at the end of the drain, and every thread of the executor has ended.
+//! cut at the end of the drain, and every thread of the executor has ended, save one in a forward
+//! pass that nobody waits for any more: a pass cannot be stopped.
 
-use std::{io, sync::Arc, thread};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,10 @@ use crate::{
     telemetry::Tracer,
     transport::{self, Drained},
 };
+
+/// How long the executor may take to end once no request is left. Only a pass whose requests were
+/// cut at the end of the drain takes longer than a moment.
+const PASS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A server whose models are loaded.
 #[derive(Debug)]
@@ -122,7 +127,13 @@ impl Server {
         let serving = transport::serve(listener, routes, &self.config.transport, shutdown.clone());
         let (drained, ()) = tokio::join!(serving, gone);
         let registry = self.registry;
-        off_the_workers("fb-close", move || registry.close()).await?;
+        let closed = off_the_workers("fb-close", move || registry.close());
+        match tokio::time::timeout(PASS_PATIENCE, closed).await {
+            Ok(closed) => closed?,
+            Err(_) => {
+                tracing::warn!("a forward pass did not end in time; it ends with the process")
+            }
+        }
         Ok(drained)
     }
 }

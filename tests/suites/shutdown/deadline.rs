@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use forebay_client::{InferError, Request, StreamOptions, tensor};
 use forebay_server::executor::Mode;
-use forebay_tests::harness::{TestServer, echo, until, within};
+use forebay_tests::harness::{Process, TestRepository, TestServer, echo, until, within};
 
 #[tokio::test]
 async fn a_stream_whose_model_takes_longer_than_the_drain_is_cut() {
-    const COMPUTE: Duration = Duration::from_secs(3);
+    const COMPUTE: Duration = Duration::from_millis(1500);
     let server = TestServer::builder()
         .with_model("echo", &echo("echo", "TYPE_FP32", ""), None)
         .with_simulated(Duration::ZERO, COMPUTE, Duration::ZERO)
@@ -36,4 +36,31 @@ async fn a_stream_whose_model_takes_longer_than_the_drain_is_cut() {
     assert!(begun.elapsed() < COMPUTE / 2, "{:?}", begun.elapsed());
     let drained = server.stop().await;
     assert_eq!(drained.connections_aborted, 1);
+}
+
+#[tokio::test]
+async fn a_pass_that_never_ends_does_not_keep_the_process() {
+    let repository =
+        TestRepository::default().with_model("echo", &echo("echo", "TYPE_FP32", ""), None);
+    let config = "\
+        executor.mode = 'inline'\n\
+        telemetry.log = 'warn'\n\
+        transport.drain_timeout = '100ms'\n\
+        device = { kind = 'simulated', compute = '1h' }\n";
+    let mut process = Process::start(repository, config).await;
+    let client = process.client().await;
+    let input = tensor::from_slice("x", &[1.0f32], [1]).unwrap();
+    let request = Request::new("echo").with_input(input);
+    let session = client.stream(StreamOptions::default()).await.unwrap();
+    let ticket = session.submit(request).await.unwrap();
+    let begun = Instant::now();
+    process.sigterm().await;
+    assert!(within(ticket).await.is_err());
+    let status = process.wait().await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begun.elapsed()
+    );
 }

@@ -1,4 +1,4 @@
-// The C interface between server/src/model/ffi.rs and libtorch. Texts that are returned, and those
+// The C interface between server/src/torch/ffi.rs and libtorch. Texts that are returned, and those
 // put into `error`, are freed by fb_free_text.
 
 #pragma once

@@ -33,4 +33,5 @@ pub mod signature;
 pub mod statistics;
 pub mod telemetry;
 pub mod tensor;
+pub mod torch;
 pub mod transport;

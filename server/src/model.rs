@@ -7,15 +7,12 @@ use std::fmt;
 
 use crate::tensor::HostTensor;
 
-mod ffi;
 mod identity;
 mod schema;
-mod torch_bytes;
 mod torchscript;
 
 pub use identity::Identity;
 pub use schema::{Argument, ArgumentKind, Schema};
-pub use torch_bytes::TorchBytes;
 pub use torchscript::{Settings as TorchSettings, TorchScript};
 
 /// A model that was loaded and checked.

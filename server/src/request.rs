@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use forebay_proto::{SequenceControl, Tensor};
 use tokio::sync::oneshot;
 
-use crate::{admission::Permit, error::Error, scheduler::Life};
+use crate::{admission::Permit, error::Error};
+
+/// One life of a sequence, from a start to the next. Never used twice.
+pub type Life = u64;
 
 /// A request inside the server.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ mod batcher;
 mod sequences;
 
 pub use batcher::{Batcher, Decision, Policy};
-pub use sequences::{Life, Sequences};
+pub use sequences::Sequences;
 
 /// Identifies a job in its queue.
 pub type Ticket = u64;

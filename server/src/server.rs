@@ -117,7 +117,7 @@ impl Server {
         let routes = grpc::routes(service, &health, &self.budget, &self.config.admission);
         let gone = async {
             shutdown.cancelled().await;
-            health.set(false).await;
+            health.end().await;
         };
         let serving = transport::serve(listener, routes, &self.config.transport, shutdown.clone());
         let (drained, ()) = tokio::join!(serving, gone);

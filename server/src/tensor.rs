@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use forebay_proto::{DataType, Shape};
 
-use crate::{memory::HostBuf, model::TorchBytes};
+use crate::{memory::HostBuf, torch::TorchBytes};
 
 /// A dense, row-major tensor in host memory.
 ///

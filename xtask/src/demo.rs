@@ -127,7 +127,7 @@ fn tell(workspace: &Workspace, models: &Path, reports: &Path) -> Result<()> {
          Where to look next:\n  \
            {reports}/resnet18.html  the report, in a browser\n  \
            {models}  the model repository, in Triton's layout\n  \
-           client/examples/vad_stream.rs  a client that streams\n  \
+           client/examples/vad_stream/main.rs  a client that streams\n  \
            README.md  your own model and client;  docs/architecture.md  how it works"
     ))
 }

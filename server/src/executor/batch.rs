@@ -10,8 +10,7 @@ use crate::{
     error::Error,
     memory::Pool,
     model,
-    request::{Answer, Job, Stages},
-    scheduler::Life,
+    request::{Answer, Job, Life, Stages},
     signature::TensorSpec,
     tensor::{HostData, HostTensor},
 };

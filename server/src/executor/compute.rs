@@ -9,7 +9,7 @@ use super::{batch::Batch, h2d::Uploaded};
 use crate::{
     device::{self, Device, Work},
     model::Instance,
-    scheduler::Life,
+    request::Life,
 };
 
 /// The stage, its stream and the model's copy.

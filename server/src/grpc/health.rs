@@ -6,8 +6,8 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-/// Name of the service whose health is told besides the server's as a whole ("").
-const INFERENCE: &str = "inference.GRPCInferenceService";
+/// Whose health is told: the server's as a whole, and the service's.
+const SERVICES: [&str; 2] = ["", "inference.GRPCInferenceService"];
 
 /// Tells whether the server serves.
 #[derive(Debug, Clone)]
@@ -31,9 +31,21 @@ impl Health {
         } else {
             ServingStatus::NotServing
         };
-        for service in ["", INFERENCE] {
+        for service in SERVICES {
             self.reporter.set_service_status(service, status).await;
         }
+    }
+
+    /// Tells everyone that the server does not serve any more, and ends the calls that watch: they
+    /// have nothing to wait for, and would hold up the shutdown.
+    pub async fn end(&self) {
+        self.set(false).await;
+        for service in SERVICES {
+            // A watch yields the last status before it ends.
+            self.reporter.clone().clear_service_status(service).await;
+        }
+        // For those who still ask.
+        self.set(false).await;
     }
 
     /// Returns the service.

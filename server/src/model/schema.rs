@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{Error, concise, ffi};
-use crate::signature::TensorSpec;
+use super::{Error, concise};
+use crate::{signature::TensorSpec, torch};
 
 /// The arguments of `forward`, without `self`, and what the model can do besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Schema {
     /// # Errors
     /// The file does not load, or `forward` takes what no tensor can fill.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        let text = ffi::schema(file).map_err(|reason| Error::Load {
+        let text = torch::schema(file).map_err(|reason| Error::Load {
             file: file.display().to_string(),
             reason: concise(&reason),
         })?;

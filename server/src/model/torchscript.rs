@@ -10,14 +10,14 @@ use forebay_proto::{BytesElements, DataType, Shape, encode_bytes_elements};
 use tch::{CModule, IValue, TchError, Tensor};
 
 use super::{
-    Argument, ArgumentKind, Error, Instance, Model, Schema, TorchBytes, concise, ffi,
+    Argument, ArgumentKind, Error, Instance, Model, Schema, concise,
     schema::{all_places, indexed},
-    torch_bytes::{datatype, kind},
 };
 use crate::{
     memory::Pool,
     signature::{Signature, TensorSpec},
     tensor::{HostData, HostTensor},
+    torch::{self, TorchBytes, datatype, kind},
 };
 
 /// A TorchScript file and how a configuration's tensors map to its `forward`.
@@ -179,7 +179,7 @@ impl Plan {
             }
             data => data,
         };
-        ffi::tensor_over(data, shape.dims(), kind)
+        torch::tensor_over(data, shape.dims(), kind)
     }
 
     fn outputs(&self, value: IValue) -> Result<Vec<HostTensor>, Error> {

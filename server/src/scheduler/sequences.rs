@@ -17,6 +17,7 @@ use std::{
 use forebay_proto::{SequenceControl, SequenceId};
 
 use super::{Decision, Ticket};
+use crate::request::Life;
 
 /// The sequences of a model and their waiting requests.
 #[derive(Debug)]
@@ -27,9 +28,6 @@ pub struct Sequences<T> {
     next: Ticket,
     len: usize,
 }
-
-/// One life of a sequence: the ticket of the request that started it. Never used twice.
-pub type Life = Ticket;
 
 #[derive(Debug)]
 struct Sequence<T> {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use forebay_client::{DataType, Request, Shape, StreamOptions, Tensor, tensor};
 use forebay_tests::harness::{Builder, TestServer, echo, within};
+use tokio::task::JoinSet;
 
 /// The name of a datatype in `config.pbtxt`.
 fn config_type(datatype: DataType) -> String {
@@ -76,14 +77,14 @@ async fn requests_of_every_datatype_that_share_a_batch_get_their_own_rows_back()
     let server = serving(&more).start().await;
     let client = server.client().await;
     for datatype in DataType::ALL {
-        let calls = [1, 2, 3].map(|rows| {
+        let mut calls = JoinSet::new();
+        for rows in [1, 2, 3] {
             let sent = tensor_of(datatype, &[rows, 7]);
             let request = Request::new(model(datatype)).with_input(sent.clone());
             let client = client.clone();
-            async move { assert_echoed(&sent, &client.infer(request).await.unwrap()) }
-        });
-        let [one, two, three] = calls;
-        within(async { tokio::join!(one, two, three) }).await;
+            calls.spawn(async move { assert_echoed(&sent, &client.infer(request).await.unwrap()) });
+        }
+        within(calls.join_all()).await;
         let report = server.model(&model(datatype)).statistics.report("", 1);
         assert_eq!(
             report.execution_count, 1,

@@ -17,7 +17,7 @@ impl TorchBytes {
     ///
     /// # Errors
     /// libtorch's, where the copy fails.
-    pub(super) fn new(tensor: &Tensor) -> Result<Self, tch::TchError> {
+    pub(crate) fn new(tensor: &Tensor) -> Result<Self, tch::TchError> {
         let tensor = tensor
             .f_to_device(Device::Cpu)?
             .f_contiguous()?
@@ -34,7 +34,7 @@ impl AsRef<[u8]> for TorchBytes {
 }
 
 /// Returns libtorch's name of a datatype, or `None` where TorchScript has no such tensors.
-pub(super) fn kind(datatype: DataType) -> Option<Kind> {
+pub(crate) fn kind(datatype: DataType) -> Option<Kind> {
     Some(match datatype {
         DataType::Bool => Kind::Bool,
         DataType::Uint8 => Kind::Uint8,
@@ -51,7 +51,7 @@ pub(super) fn kind(datatype: DataType) -> Option<Kind> {
 }
 
 /// Returns the datatype of a libtorch kind, or `None` where the protocol has none.
-pub(super) fn datatype(of: Kind) -> Option<DataType> {
+pub(crate) fn datatype(of: Kind) -> Option<DataType> {
     DataType::ALL
         .into_iter()
         .find(|&datatype| kind(datatype) == Some(of))

@@ -1,4 +1,4 @@
-//! The fence around libtorch's C++: the only module here with `unsafe` code.
+//! The fence around libtorch's C++: the only file with `unsafe` code.
 //!
 //! What leaves it are owning, safe types: a schema's text, a `tch::Tensor` that owns its memory,
 //! and the bytes of a tensor for as long as the tensor lives.
@@ -12,8 +12,6 @@ use std::{
 };
 
 use tch::{Kind, Tensor};
-
-use crate::tensor::HostData;
 
 unsafe extern "C" {
     fn fb_schema(file: *const c_char, error: *mut *mut c_char) -> *mut c_char;
@@ -33,7 +31,7 @@ unsafe extern "C" {
 ///
 /// # Errors
 /// libtorch's text where the file does not load.
-pub(super) fn schema(file: &Path) -> Result<String, String> {
+pub(crate) fn schema(file: &Path) -> Result<String, String> {
     let file = CString::new(file.as_os_str().as_encoded_bytes())
         .map_err(|_| "the path holds a NUL byte".to_owned())?;
     let mut error = ptr::null_mut();
@@ -42,39 +40,53 @@ pub(super) fn schema(file: &Path) -> Result<String, String> {
     take_text(text).ok_or_else(|| take_text(error).unwrap_or_default())
 }
 
-/// Makes a CPU tensor over `data`, without copying. The tensor owns `data`: it is dropped with the
-/// last tensor that shares its memory, wherever a model may have kept one.
+/// Makes a CPU tensor over the memory of `owner`, without copying. The tensor owns it: `owner` is
+/// dropped with the last tensor that shares its memory, wherever a model may have kept one.
 ///
-/// The caller has checked that `data` holds the elements of `dims` and is aligned for `kind`.
+/// A model may write to its input in place, so no one else may read the memory.
 ///
 /// # Errors
-/// libtorch's text.
-pub(super) fn tensor_over(data: HostData, dims: &[i64], kind: Kind) -> Result<Tensor, String> {
-    extern "C" fn drop_owner(owner: *mut c_void) {
+/// The memory is too small for `dims` or not aligned for `kind`, or libtorch refuses.
+pub(crate) fn tensor_over<T: AsRef<[u8]> + Send + 'static>(
+    owner: T,
+    dims: &[i64],
+    kind: Kind,
+) -> Result<Tensor, String> {
+    extern "C" fn drop_owner<T>(owner: *mut c_void) {
         // SAFETY: `owner` came from `Box::into_raw` below, and the shim calls this once.
-        drop(unsafe { Box::from_raw(owner.cast::<HostData>()) });
+        drop(unsafe { Box::from_raw(owner.cast::<T>()) });
     }
-    let owner = Box::new(data);
-    // The memory lies behind the box, so moving the box does not move it. A model may write to its
-    // input in place; every kind of `HostData` is memory that no one else reads.
-    let bytes = (*owner).as_ref().as_ptr().cast_mut().cast::<c_void>();
+    // Boxed before its memory is asked for: an owner that holds its bytes in itself has them moved.
+    let owner = Box::new(owner);
+    let memory = (*owner).as_ref();
+    let size = kind.elt_size_in_bytes();
+    let needed = dims.iter().try_fold(size, |bytes, &dim| {
+        bytes.checked_mul(usize::try_from(dim).ok()?)
+    });
+    if needed != Some(memory.len()) || memory.as_ptr().align_offset(size) != 0 {
+        return Err(format!(
+            "holds {} bytes, which are not an aligned tensor of shape {dims:?}",
+            memory.len()
+        ));
+    }
+    let data = memory.as_ptr().cast_mut().cast::<c_void>();
     let owner = Box::into_raw(owner);
     let mut error = ptr::null_mut();
-    // SAFETY: `bytes` points to memory that `owner` keeps alive until `drop_owner` is called, and
-    // holds as many elements as `dims` say; `dims` and `error` live during the call.
+    // SAFETY: `data` points to memory that `owner` keeps alive until `drop_owner` is called, and
+    // holds as many elements as `dims` say, as was checked; `dims` and `error` live during the call.
     let tensor = unsafe {
         fb_tensor_over(
-            bytes,
+            data,
             dims.as_ptr(),
             dims.len(),
             scalar_type(kind),
             owner.cast(),
-            drop_owner,
+            drop_owner::<T>,
             &raw mut error,
         )
     };
     if tensor.is_null() {
-        drop_owner(owner.cast());
+        drop_owner::<T>(owner.cast());
         return Err(take_text(error).unwrap_or_default());
     }
     // SAFETY: the shim made a new `at::Tensor`, which from here on is this `Tensor`'s alone.

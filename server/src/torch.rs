@@ -1,0 +1,61 @@
+//! What libtorch can do and the tch crate does not offer: the schema of a TorchScript file, tensors
+//! over memory that Rust owns, and the memory of a tensor as bytes.
+//!
+//! Invariant: nothing outside this module needs `unsafe` for libtorch, and a tensor's memory lives
+//! as long as anything, also within libtorch, refers to it.
+
+mod bytes;
+mod ffi;
+
+pub use bytes::TorchBytes;
+pub(crate) use bytes::{datatype, kind};
+pub(crate) use ffi::{schema, tensor_over};
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tch::Kind;
+
+    use super::*;
+
+    struct Counted(Vec<u8>, Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn memory_lives_as_long_as_a_view_of_it_and_is_dropped_once() {
+        let dropped = Arc::<AtomicUsize>::default();
+        let owner = Counted(vec![1, 2, 3, 4], Arc::clone(&dropped));
+        let tensor = tensor_over(owner, &[2, 2], Kind::Uint8).unwrap();
+        let view = tensor.f_select(0, 1).unwrap();
+        drop(tensor);
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+        assert_eq!(TorchBytes::new(&view).unwrap().as_ref(), [3, 4]);
+        drop(view);
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn memory_that_is_not_the_tensor_is_refused_and_dropped() {
+        for dims in [&[5][..], &[2], &[-1], &[i64::MAX, i64::MAX]] {
+            let dropped = Arc::<AtomicUsize>::default();
+            let owner = Counted(vec![0; 4], Arc::clone(&dropped));
+            assert!(tensor_over(owner, dims, Kind::Uint8).is_err());
+            assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        }
+    }
+}

@@ -124,7 +124,13 @@ impl Load {
     fn config(&self) -> String {
         let scheduling = match self.batch {
             1 => "max_batch_size: 1".to_owned(),
-            batch => format!("max_batch_size: {batch} dynamic_batching {{ }}"),
+            // Tensors wait for company as long as a batch takes: a device that begins a batch with
+            // each tensor that comes is as busy as one without batches.
+            batch => format!(
+                "max_batch_size: {batch} \
+                 dynamic_batching {{ max_queue_delay_microseconds: {} }}",
+                self.compute.as_micros()
+            ),
         };
         format!(
             r#"

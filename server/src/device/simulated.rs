@@ -97,7 +97,7 @@ impl Simulated {
         stream: &Stream,
         what: &'static str,
         source: Option<Buffer>,
-        run: impl FnOnce(Option<Content>) -> Content + Send + 'static,
+        run: impl FnOnce(Option<Content>, Instant) -> (Content, Instant) + Send + 'static,
     ) -> Result<Buffer, Error> {
         let produced = {
             let mut clocks = self.clocks();
@@ -110,8 +110,10 @@ impl Simulated {
         let produced = produced?;
         let slot = Slot::default();
         let output = slot.clone();
-        stream.send(Box::new(move || {
-            output.fill(run(source.map(|slot| slot.take())))
+        stream.send(Box::new(move |begins| {
+            let (content, ends) = run(source.map(|slot| slot.take()), begins);
+            output.fill(content);
+            ends
         }))?;
         Ok(Buffer {
             slot,
@@ -122,7 +124,12 @@ impl Simulated {
         })
     }
 
-    fn copy(memory: &Pool, tensors: Vec<Option<HostTensor>>, link: Link) -> Content {
+    fn copy(
+        memory: &Pool,
+        tensors: Vec<Option<HostTensor>>,
+        link: Link,
+        begins: Instant,
+    ) -> (Content, Instant) {
         let began = Instant::now();
         let mut bytes = 0;
         let copies = tensors
@@ -139,14 +146,16 @@ impl Simulated {
                 })
             })
             .collect();
-        sleep_until(began + link.time(bytes));
-        Content::Ready(copies)
+        let ends = pass(begins, began.elapsed().max(link.time(bytes)));
+        (Content::Ready(copies), ends)
     }
 }
 
-/// The simulation of time that passes on the device.
-fn sleep_until(due: Instant) {
-    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+/// Lets time pass on the device, and returns its end.
+fn pass(begins: Instant, takes: Duration) -> Instant {
+    let ends = begins + takes;
+    std::thread::sleep(ends.saturating_duration_since(Instant::now()));
+    ends
 }
 
 /// A panic while the lock is held leaves nothing half done.
@@ -203,25 +212,31 @@ impl Device for Simulated {
 
     fn upload(&self, stream: &Stream, tensors: Vec<Option<HostTensor>>) -> Result<Buffer, Error> {
         let (memory, link) = (self.memory.clone(), self.costs.h2d);
-        self.enqueue(stream, "upload", None, move |_| {
-            Self::copy(&memory, tensors, link)
+        self.enqueue(stream, "upload", None, move |_, begins| {
+            Self::copy(&memory, tensors, link, begins)
         })
     }
 
     fn launch(&self, stream: &Stream, inputs: Buffer, work: Work) -> Result<Buffer, Error> {
         let takes = self.costs.compute;
-        self.enqueue(stream, "forward pass", Some(inputs), move |inputs| {
-            let began = Instant::now();
-            let outputs = match inputs.unwrap_or_default() {
-                Content::Ready(inputs) => work(inputs),
-                Content::Failed(error) => return Content::Failed(error),
-            };
-            sleep_until(began + takes);
-            match outputs {
-                Ok(outputs) => Content::Ready(outputs.into_iter().map(Some).collect()),
-                Err(error) => Content::Failed(error.into()),
-            }
-        })
+        self.enqueue(
+            stream,
+            "forward pass",
+            Some(inputs),
+            move |inputs, begins| {
+                let began = Instant::now();
+                let outputs = match inputs.unwrap_or_default() {
+                    Content::Ready(inputs) => work(inputs),
+                    Content::Failed(error) => return (Content::Failed(error), begins),
+                };
+                let ends = pass(begins, began.elapsed().max(takes));
+                let outputs = match outputs {
+                    Ok(outputs) => Content::Ready(outputs.into_iter().map(Some).collect()),
+                    Err(error) => Content::Failed(error.into()),
+                };
+                (outputs, ends)
+            },
+        )
     }
 
     fn download(&self, stream: &Stream, outputs: Buffer) -> Result<Buffer, Error> {
@@ -230,9 +245,9 @@ impl Device for Simulated {
             stream,
             "download",
             Some(outputs),
-            move |outputs| match outputs.unwrap_or_default() {
-                Content::Ready(outputs) => Self::copy(&memory, outputs, link),
-                failed @ Content::Failed(_) => failed,
+            move |outputs, begins| match outputs.unwrap_or_default() {
+                Content::Ready(outputs) => Self::copy(&memory, outputs, link, begins),
+                failed @ Content::Failed(_) => (failed, begins),
             },
         )
     }
@@ -240,7 +255,10 @@ impl Device for Simulated {
     fn record(&self, stream: &Stream) -> Result<Event, Error> {
         let completion = Completion::default();
         let signal = completion.clone();
-        stream.send(Box::new(move || signal.complete()))?;
+        stream.send(Box::new(move |now| {
+            signal.complete(now);
+            now
+        }))?;
         let moment = self.clocks().moment(stream.id());
         Ok(Event { moment, completion })
     }
@@ -248,9 +266,7 @@ impl Device for Simulated {
     fn wait(&self, stream: &Stream, event: &Event) -> Result<(), Error> {
         self.clocks().join(stream.id(), &event.moment);
         let completion = event.completion.clone();
-        stream.send(Box::new(move || {
-            completion.wait();
-        }))
+        stream.send(Box::new(move |now| now.max(completion.wait())))
     }
 
     fn synchronize(&self, event: &Event) -> Result<(), Error> {

@@ -21,11 +21,8 @@ async fn a_forward_pass_never_runs_on_an_async_worker() {
     client.infer(request.clone()).await.unwrap();
 
     let before = processor_time();
-    let mut computed = Duration::ZERO;
     for _ in 0..REQUESTS {
-        let request = request.clone().with_server_timings();
-        let reply = client.infer(request).await.unwrap();
-        computed += reply.server_timings().unwrap().compute;
+        client.infer(request.clone()).await.unwrap();
     }
     let after = processor_time();
     let used = |name: &str| -> Duration {
@@ -33,10 +30,8 @@ async fn a_forward_pass_never_runs_on_an_async_worker() {
         spent(&after).unwrap_or_default() - spent(&before).unwrap_or_default()
     };
     let (compute, workers) = (used(COMPUTE), used(ASYNC_WORKER));
-    println!("passes {computed:?}: {COMPUTE} used {compute:?}, {ASYNC_WORKER} {workers:?}");
-    // Passes that ran elsewhere would show there, and be missing here. The rest of the workers'
-    // time is the transport of 600 KB there and back, in a build without optimisation.
-    assert!(compute > computed / 2, "{compute:?} of {computed:?}");
+    println!("{COMPUTE} used {compute:?}, {ASYNC_WORKER} {workers:?}");
+    // What the workers do use is the transport of 600 KB a request, on both sides.
     assert!(workers < compute / 2, "{workers:?} beside {compute:?}");
     server.stop().await;
 }

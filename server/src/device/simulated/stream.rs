@@ -1,4 +1,7 @@
-//! A stream of the simulated device: a worker thread with a bounded queue.
+//! A stream of the simulated device: a worker thread with a bounded queue, and a time of its own.
+//!
+//! What is enqueued in time begins when the operation before it ends, as on a device, also where a
+//! busy host wakes the worker late.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,20 +19,24 @@ use crate::{model, tensor::HostTensor};
 /// Operations that may wait in a stream; enqueueing one more waits, as it does on real devices.
 const QUEUED: usize = 64;
 
-pub(super) type Task = Box<dyn FnOnce() + Send>;
+/// An operation: takes the time when it begins and returns the time when it ends.
+pub(super) type Task = Box<dyn FnOnce(Instant) -> Instant + Send>;
+
+/// A task and when it was enqueued.
+type Enqueued = (Instant, Task);
 
 /// A stream of the simulated device.
 #[derive(Debug)]
 pub struct Stream {
     id: Observer,
     name: String,
-    queue: Option<SyncSender<Task>>,
+    queue: Option<SyncSender<Enqueued>>,
     worker: Option<JoinHandle<()>>,
 }
 
 impl Stream {
     pub(super) fn spawn(id: Observer, name: &str) -> Result<Self, Error> {
-        let (queue, tasks) = sync_channel::<Task>(QUEUED);
+        let (queue, tasks) = sync_channel::<Enqueued>(QUEUED);
         let worker = thread::Builder::new()
             .name(format!("fb-sim-{name}"))
             .spawn(move || run(&tasks))
@@ -49,14 +56,17 @@ impl Stream {
     pub(super) fn send(&self, task: Task) -> Result<(), Error> {
         let stopped = || Error::Stopped(self.name.clone());
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(task).map_err(|_| stopped())
+        queue.send((Instant::now(), task)).map_err(|_| stopped())
     }
 }
 
-fn run(tasks: &Receiver<Task>) {
-    while let Ok(task) = tasks.recv() {
-        // The task's own slot stays unfilled and reports the failure to whoever takes from it.
-        let _panicked = catch_unwind(AssertUnwindSafe(task));
+fn run(tasks: &Receiver<Enqueued>) {
+    let mut time = Instant::now();
+    while let Ok((enqueued, task)) = tasks.recv() {
+        time = time.max(enqueued);
+        // Where a task panics, its own slot stays unfilled and reports the failure to whoever takes
+        // from it.
+        time = catch_unwind(AssertUnwindSafe(|| task(time))).unwrap_or(time);
     }
 }
 
@@ -104,8 +114,8 @@ impl Slot {
 pub(super) struct Completion(Arc<(Mutex<Option<Instant>>, Condvar)>);
 
 impl Completion {
-    pub(super) fn complete(&self) {
-        *lock(&self.0.0) = Some(Instant::now());
+    pub(super) fn complete(&self, at: Instant) {
+        *lock(&self.0.0) = Some(at);
         self.0.1.notify_all();
     }
 

@@ -7,7 +7,7 @@
 //! Each stage has a named thread and a stream of the device; the streams are ordered by events, so
 //! that the copies of one batch overlap the forward pass of another. Where copies are too small to
 //! pay for the hand-over between threads, the compute thread runs a batch through all stages
-//! ([`mode`]).
+//! ([`Mode`]).
 //!
 //! Invariants: at most `pipeline_depth` batches are between the scheduler and their replies; a batch
 //! is formed only when there is room for it; the host waits for the device in one place, the stage

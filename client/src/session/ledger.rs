@@ -161,6 +161,10 @@ impl<R> Ledger<R> {
         let failed = !message.error_message.is_empty();
         let response = message.infer_response.get_or_insert_default();
         let (entry, sent) = self.take(&response.id, failed)?;
+        // Servers name the request in front of the text; its caller knows it by another id.
+        if failed && let Some(text) = message.error_message.strip_prefix(&naming(&response.id)) {
+            message.error_message = naming(&entry.caller_id) + text;
+        }
         response.id = entry.caller_id;
         let timings = Timings {
             reserved: entry.reserved,
@@ -243,6 +247,15 @@ impl<R> Ledger<R> {
             State::Ended(Err(error)) => error.clone(),
             State::Open | State::Closing | State::Ended(Ok(())) => InferError::Closed,
         }
+    }
+}
+
+/// How Triton and Forebay name a request that failed.
+fn naming(id: &str) -> String {
+    if id.is_empty() {
+        String::new()
+    } else {
+        format!("[request id: {id}] ")
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! tonic makes room for a message as soon as it has read the five bytes before it, so whoever can
 //! send five bytes could make the server reserve gigabytes. [`AdmissionLayer`] wraps each request's
-//! body and takes a [`Permit`](crate::admission::Permit) for the announced length before it lets the
+//! body and takes a [`Permit`] for the announced length before it lets the
 //! prefix through.
 //!
 //! On `ModelStreamInfer` a message waits in line for its bytes; meanwhile the body is not read, and

@@ -19,6 +19,7 @@ const LOAD: Load = Load {
     batch: 1,
 };
 
+#[expect(clippy::print_stdout, reason = "the figures are what the test is for")]
 fn assert_hidden(case: &str, figures: &Figures) {
     let Figures {
         io,

@@ -13,7 +13,6 @@ use forebay_proto::{
     inference::{
         ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ModelStatisticsRequest,
         RepositoryIndexRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
-        grpc_inference_service_client::GrpcInferenceServiceClient,
     },
 };
 use tonic::transport::Channel;
@@ -25,10 +24,8 @@ use crate::{
     reply::{Reply, Timings},
     request::Request,
     session::{Session, StreamOptions, check_message_size},
-    transport::{Probe, Transport},
+    transport::{Probe, Stub, Transport},
 };
-
-pub(crate) type Service = GrpcInferenceServiceClient<Transport>;
 
 /// A client of one server. Clones share its connections.
 ///
@@ -49,7 +46,7 @@ struct Shared {
 /// Connections that are used in turn. Never empty.
 #[derive(Debug)]
 struct Connections {
-    services: Vec<Service>,
+    services: Vec<Stub>,
     next: AtomicUsize,
 }
 
@@ -77,7 +74,7 @@ impl Client {
             services: channels
                 .into_iter()
                 .map(|channel| {
-                    Service::new(Transport::new(channel))
+                    Stub::new(Transport::new(channel))
                         .max_decoding_message_size(max_message_bytes)
                         .max_encoding_message_size(max_message_bytes)
                 })
@@ -254,13 +251,13 @@ impl Client {
         Session::open(service, options, self.shared.max_message_bytes).await
     }
 
-    fn service(&self) -> Service {
+    fn service(&self) -> Stub {
         self.shared.calls.next()
     }
 }
 
 impl Connections {
-    fn next(&self) -> Service {
+    fn next(&self) -> Stub {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         self.services[turn % self.services.len()].clone()
     }

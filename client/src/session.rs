@@ -28,7 +28,7 @@ use ledger::{Submission, WIRE_ID_BYTES};
 pub use options::StreamOptions;
 use shared::{Room, Shared};
 
-use crate::{client::Service, error::InferError, reply::Reply, request::Request};
+use crate::{error::InferError, reply::Reply, request::Request, transport::Stub};
 
 /// A stream of requests to one server, also for several models.
 ///
@@ -72,7 +72,7 @@ struct Handle {
 
 impl Session {
     pub(crate) async fn open(
-        service: Service,
+        service: Stub,
         options: StreamOptions,
         max_message_bytes: usize,
     ) -> Result<Self, InferError> {

@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use forebay_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tonic::{body::Body, transport::Channel};
 use tower_service::Service;
 
@@ -16,6 +17,9 @@ mod probe;
 
 pub(crate) use probe::Probe;
 use probe::{Received, Sending};
+
+/// Makes the protocol's calls over a timed channel.
+pub(crate) type Stub = GrpcInferenceServiceClient<Transport>;
 
 /// A channel whose bodies are timed. Clones share its connection.
 #[derive(Debug, Clone)]

@@ -12,20 +12,19 @@ use tonic::metadata::MetadataValue;
 
 use super::shared::Shared;
 use crate::{
-    client::Service,
     error::{Fault, InferError},
-    transport::Probe,
+    transport::{Probe, Stub},
 };
 
 /// Runs the stream to its end. However this ends, also dropped, the session has ended then.
-pub(crate) async fn run(service: Service, shared: Arc<Shared>, completion_order: bool) {
+pub(crate) async fn run(service: Stub, shared: Arc<Shared>, completion_order: bool) {
     let ending = Ending(shared);
     let outcome = drive(service, &ending.0, completion_order).await;
     ending.0.end(outcome);
 }
 
 async fn drive(
-    mut service: Service,
+    mut service: Stub,
     shared: &Arc<Shared>,
     completion_order: bool,
 ) -> Result<(), InferError> {

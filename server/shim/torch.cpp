@@ -1,19 +1,40 @@
-// What libtorch can do and the tch crate does not offer: the schema of a TorchScript method, and
-// tensors over memory that Rust owns. Every function catches what libtorch throws.
+// What libtorch can do and the tch crate does not offer: freezing a TorchScript module, its schema,
+// and tensors over memory that Rust owns. Every function catches what libtorch throws.
 
 #include "torch.h"
 
 #include <cstring>
 #include <exception>
+#include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/ops/from_blob.h>
+#include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+struct FbModule {
+  torch::jit::Module module;
+};
+
+struct FbOutput {
+  std::optional<at::Tensor> tensor;
+  std::string texts;
+  size_t count = 0;
+  bool is_texts = false;
+};
+
+struct FbOutputs {
+  std::vector<FbOutput> outputs;
+};
+
 namespace {
+
+constexpr const char* kReset = "reset_states";
 
 char* copy(const std::string& text) {
   char* out = new char[text.size() + 1];
@@ -21,14 +42,110 @@ char* copy(const std::string& text) {
   return out;
 }
 
+// Runs `work` and returns its result, or `failed` and what was thrown.
+template <typename T, typename F>
+T guarded(char** error, T failed, F work) {
+  try {
+    return work();
+  } catch (const std::exception& e) {
+    *error = copy(e.what());
+  } catch (...) {
+    *error = copy("an exception that is no std::exception");
+  }
+  return failed;
+}
+
+c10::IValue texts(const FbArgument& argument) {
+  c10::List<std::string> list;
+  const uint8_t* at = argument.texts;
+  for (int64_t i = 0; i < argument.integer; ++i) {
+    uint32_t length = 0;
+    std::memcpy(&length, at, sizeof(length));
+    at += sizeof(length);
+    list.push_back(std::string(reinterpret_cast<const char*>(at), length));
+    at += length;
+  }
+  return list;
+}
+
+c10::IValue value(const FbArgument& argument) {
+  switch (argument.kind) {
+    case 1:
+      return *static_cast<at::Tensor*>(argument.tensor);
+    case 2:
+      return argument.integer;
+    case 3:
+      return argument.real;
+    case 4:
+      return argument.integer != 0;
+    case 5:
+      return texts(argument);
+    default:
+      return c10::IValue();
+  }
+}
+
+bool is_texts(const c10::IValue& value) {
+  return value.isList() &&
+      value.toListRef().size() > 0 && value.toListRef()[0].isString();
+}
+
+void flatten(const c10::IValue& value, std::vector<FbOutput>& out) {
+  FbOutput output;
+  if (value.isTensor()) {
+    output.tensor = value.toTensor();
+  } else if (is_texts(value)) {
+    output.is_texts = true;
+    for (const auto& element : value.toListRef()) {
+      const std::string& text = element.toStringRef();
+      const auto length = static_cast<uint32_t>(text.size());
+      output.texts.append(reinterpret_cast<const char*>(&length), sizeof(length));
+      output.texts.append(text);
+      output.count++;
+    }
+  } else if (value.isTuple()) {
+    for (const auto& element : value.toTupleRef().elements()) {
+      flatten(element, out);
+    }
+    return;
+  } else if (value.isList() && value.toListRef().size() > 0) {
+    for (const auto& element : value.toListRef()) {
+      flatten(element, out);
+    }
+    return;
+  } else if (value.isList()) {
+    output.is_texts = true;
+  }
+  out.push_back(std::move(output));
+}
+
 } // namespace
 
 extern "C" {
 
-char* fb_schema(const char* file, char** error) {
-  try {
+FbModule* fb_module_load(const char* file, bool freeze, char** error) {
+  return guarded<FbModule*>(error, nullptr, [&] {
     torch::jit::Module module = torch::jit::load(file);
-    const auto& schema = module.get_method("forward").function().getSchema();
+    module.eval();
+    if (freeze) {
+      std::vector<std::string> kept;
+      if (module.find_method(kReset)) {
+        kept.emplace_back(kReset);
+      }
+      module = torch::jit::freeze(module, kept);
+      module = torch::jit::optimize_for_inference(module, kept);
+    }
+    return new FbModule{std::move(module)};
+  });
+}
+
+void fb_module_free(FbModule* module) {
+  delete module;
+}
+
+char* fb_module_schema(FbModule* module, char** error) {
+  return guarded<char*>(error, nullptr, [&] {
+    const auto& schema = module->module.get_method("forward").function().getSchema();
     std::ostringstream out;
     for (const auto& argument : schema.arguments()) {
       if (argument.name() == "self") {
@@ -40,14 +157,58 @@ char* fb_schema(const char* file, char** error) {
     for (const auto& result : schema.returns()) {
       out << "returns\t\t" << result.type()->annotation_str() << '\n';
     }
-    if (module.find_method("reset_states")) {
-      out << "method\treset_states\t\n";
+    if (module->module.find_method(kReset)) {
+      out << "method\t" << kReset << "\t\n";
     }
     return copy(out.str());
-  } catch (const std::exception& e) {
-    *error = copy(e.what());
+  });
+}
+
+FbOutputs* fb_module_forward(
+    FbModule* module, const FbArgument* arguments, size_t count, char** error) {
+  return guarded<FbOutputs*>(error, nullptr, [&] {
+    c10::InferenceMode mode;
+    std::vector<c10::IValue> values;
+    values.reserve(count);
+    for (size_t i = 0; i < count; ++i) {
+      values.push_back(value(arguments[i]));
+    }
+    std::vector<FbOutput> outputs;
+    flatten(module->module.forward(std::move(values)), outputs);
+    return new FbOutputs{std::move(outputs)};
+  });
+}
+
+bool fb_module_reset(FbModule* module, char** error) {
+  return guarded<bool>(error, false, [&] {
+    c10::InferenceMode mode;
+    module->module.get_method(kReset)({});
+    return true;
+  });
+}
+
+size_t fb_outputs_count(const FbOutputs* outputs) {
+  return outputs->outputs.size();
+}
+
+void* fb_outputs_tensor(FbOutputs* outputs, size_t index) {
+  const FbOutput& output = outputs->outputs[index];
+  return output.tensor ? new at::Tensor(*output.tensor) : nullptr;
+}
+
+const uint8_t* fb_outputs_texts(
+    const FbOutputs* outputs, size_t index, size_t* count, size_t* bytes) {
+  const FbOutput& output = outputs->outputs[index];
+  if (!output.is_texts) {
     return nullptr;
   }
+  *count = output.count;
+  *bytes = output.texts.size();
+  return reinterpret_cast<const uint8_t*>(output.texts.data());
+}
+
+void fb_outputs_free(FbOutputs* outputs) {
+  delete outputs;
 }
 
 void* fb_tensor_over(
@@ -58,15 +219,20 @@ void* fb_tensor_over(
     void* owner,
     void (*drop_owner)(void*),
     char** error) {
-  try {
+  return guarded<void*>(error, nullptr, [&]() -> void* {
     auto options = at::TensorOptions().dtype(static_cast<at::ScalarType>(scalar_type));
-    at::Tensor tensor = at::from_blob(
-        data, at::IntArrayRef(dims, rank), [owner, drop_owner](void*) { drop_owner(owner); }, options);
-    return new at::Tensor(std::move(tensor));
-  } catch (const std::exception& e) {
-    *error = copy(e.what());
-    return nullptr;
-  }
+    auto tensor = std::make_unique<at::Tensor>();
+    // Whatever fails below, the owner stays the caller's: the deleter is armed at the end.
+    auto armed = std::make_shared<bool>(false);
+    auto drop = [owner, drop_owner, armed](void*) {
+      if (*armed) {
+        drop_owner(owner);
+      }
+    };
+    *tensor = at::from_blob(data, at::IntArrayRef(dims, rank), drop, options);
+    *armed = true;
+    return tensor.release();
+  });
 }
 
 void fb_free_text(char* text) {

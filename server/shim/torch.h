@@ -1,5 +1,5 @@
-// The C interface between server/src/torch/ffi.rs and libtorch. Texts that are returned, and those
-// put into `error`, are freed by fb_free_text.
+// The C interface between server/src/torch and libtorch. Nothing throws through it: where a call can
+// fail it returns null or false and puts a text into `error`, which fb_free_text frees.
 
 #pragma once
 
@@ -8,14 +8,53 @@
 
 extern "C" {
 
-// Describes method `forward` of the TorchScript file, a line for each fact with three fields parted
-// by tabs: "argument" or "default" (an argument with a default value), name, type; "returns", "",
-// type; "method", "reset_states", "". Returns null and sets `error` where the file does not load.
-char* fb_schema(const char* file, char** error);
+// A loaded TorchScript module.
+struct FbModule;
+
+// What a forward pass gave.
+struct FbOutputs;
+
+// An argument of a forward pass. `kind` tells which field counts.
+struct FbArgument {
+  int32_t kind; // 0 none, 1 tensor, 2 integer, 3 real, 4 boolean, 5 texts
+  void* tensor; // an at::Tensor, borrowed
+  int64_t integer; // also the boolean, and the number of texts
+  double real;
+  const uint8_t* texts; // each a little-endian uint32 length and that many bytes
+  size_t texts_bytes;
+};
+
+// Loads a module from a file, in evaluation mode. With `freeze` its constants are folded in and its
+// graph is optimized for inference.
+FbModule* fb_module_load(const char* file, bool freeze, char** error);
+
+void fb_module_free(FbModule* module);
+
+// Describes method `forward`, a line for each fact with three fields parted by tabs: "argument" or
+// "default" (an argument with a default value), name, type; "returns", "", type; "method",
+// "reset_states", "".
+char* fb_module_schema(FbModule* module, char** error);
+
+// Runs `forward`, without gradients. Nested tuples and lists come out flat.
+FbOutputs* fb_module_forward(
+    FbModule* module, const FbArgument* arguments, size_t count, char** error);
+
+// Runs `reset_states`.
+bool fb_module_reset(FbModule* module, char** error);
+
+size_t fb_outputs_count(const FbOutputs* outputs);
+
+// Takes an output out as a new at::Tensor; null where it is none.
+void* fb_outputs_tensor(FbOutputs* outputs, size_t index);
+
+// Lends the texts of an output in the form of FbArgument; null where it has none.
+const uint8_t* fb_outputs_texts(
+    const FbOutputs* outputs, size_t index, size_t* count, size_t* bytes);
+
+void fb_outputs_free(FbOutputs* outputs);
 
 // Makes an at::Tensor over `data`, contiguous, on the CPU. `drop_owner(owner)` is called once, when
-// the last tensor that shares the memory is gone. On failure returns null, sets `error`, and the
-// owner stays the caller's.
+// the last tensor that shares the memory is gone. On failure the owner stays the caller's.
 void* fb_tensor_over(
     void* data,
     const int64_t* dims,

@@ -1,15 +1,17 @@
-//! What libtorch can do and the tch crate does not offer: the schema of a TorchScript file, tensors
-//! over memory that Rust owns, and the memory of a tensor as bytes.
+//! What libtorch can do and the tch crate does not offer: TorchScript modules that are frozen and
+//! tell their schema, tensors over memory that Rust owns, and the memory of a tensor as bytes.
 //!
 //! Invariant: nothing outside this module needs `unsafe` for libtorch, and a tensor's memory lives
 //! as long as anything, also within libtorch, refers to it.
 
 mod bytes;
 mod ffi;
+mod module;
 
 pub use bytes::TorchBytes;
 pub(crate) use bytes::{datatype, kind};
-pub(crate) use ffi::{schema, tensor_over};
+pub(crate) use ffi::tensor_over;
+pub(crate) use module::{Argument, Form, Module, Output};
 
 #[cfg(test)]
 mod tests {

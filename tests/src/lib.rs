@@ -1,5 +1,6 @@
 //! What the end-to-end tests of Forebay share: fixture models, and servers to serve them.
 
+pub mod figures;
 pub mod harness;
 pub mod models;
 pub mod slow_clients;

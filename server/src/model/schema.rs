@@ -1,9 +1,7 @@
 //! What a TorchScript model's `forward` takes, and how a configuration's inputs map to it.
 
-use std::path::Path;
-
-use super::{Error, concise};
-use crate::{signature::TensorSpec, torch};
+use super::Error;
+use crate::signature::TensorSpec;
 
 /// The arguments of `forward`, without `self`, and what the model can do besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,19 +39,11 @@ pub enum ArgumentKind {
 }
 
 impl Schema {
-    /// Reads the schema of the model in `file`.
+    /// Reads the lines in which `shim/torch.h` describes a module.
     ///
     /// # Errors
-    /// The file does not load, or `forward` takes what no tensor can fill.
-    pub fn read(file: &Path) -> Result<Self, Error> {
-        let text = torch::schema(file).map_err(|reason| Error::Load {
-            file: file.display().to_string(),
-            reason: concise(&reason),
-        })?;
-        Self::parse(&text)
-    }
-
-    fn parse(text: &str) -> Result<Self, Error> {
+    /// `forward` takes what no tensor can fill.
+    pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let mut schema = Self {
             arguments: Vec::new(),
             has_reset: false,

@@ -1,4 +1,7 @@
-//! TorchScript models, run by libtorch through tch.
+//! TorchScript models, run by libtorch.
+//!
+//! A model is frozen where that is seen to change nothing: its outputs for a probe are held against
+//! those of the module as it was saved. Where the probe cannot be run, it stays as it was saved.
 
 use std::{
     cell::Cell,
@@ -6,19 +9,19 @@ use std::{
     sync::Arc,
 };
 
-use forebay_proto::{BytesElements, DataType, Shape, encode_bytes_elements};
-use tch::{CModule, IValue, TchError, Tensor};
+use forebay_proto::DataType;
 
-use super::{
-    Argument, ArgumentKind, Error, Instance, Model, Schema, concise,
-    schema::{all_places, indexed},
-};
+use super::{Argument, ArgumentKind, Error, Instance, Model, Schema, concise};
 use crate::{
     memory::Pool,
     signature::{Signature, TensorSpec},
-    tensor::{HostData, HostTensor},
-    torch::{self, TorchBytes, datatype, kind},
+    tensor::HostTensor,
+    torch::{self, Form, Module, kind},
 };
+
+mod arguments;
+mod outputs;
+mod probe;
 
 /// A TorchScript file and how a configuration's tensors map to its `forward`.
 #[derive(Debug, Clone)]
@@ -35,6 +38,7 @@ struct Plan {
     inputs: Vec<Option<usize>>,
     settings: Settings,
     pool: Pool,
+    form: Form,
 }
 
 /// How instances run.
@@ -44,10 +48,13 @@ pub struct Settings {
     pub intra_op_threads: usize,
     /// Whether the model keeps state between calls, so that outputs may alias it.
     pub stateful: bool,
+    /// Whether the model may be frozen.
+    pub freeze: bool,
 }
 
 impl TorchScript {
-    /// Loads `file` once, and checks that its `forward` fits `signature`.
+    /// Loads `file`, checks that its `forward` fits `signature`, and finds out whether it can be
+    /// frozen.
     ///
     /// # Errors
     /// The file does not load, or does not fit; the text says what to change.
@@ -57,7 +64,8 @@ impl TorchScript {
         settings: Settings,
         pool: Pool,
     ) -> Result<Self, Error> {
-        let schema = Schema::read(file)?;
+        let mut saved = load(file, Form::Saved)?;
+        let schema = Schema::parse(&saved.schema().map_err(|text| unloadable(file, &text))?)?;
         let inputs = schema.map(&signature.inputs)?;
         for (argument, input) in schema.arguments.iter().zip(&inputs) {
             if let Some(input) = input {
@@ -73,16 +81,38 @@ impl TorchScript {
                 return Err(no_such_tensors(spec));
             }
         }
+        let mut plan = Plan {
+            file: file.to_owned(),
+            signature,
+            schema,
+            inputs,
+            settings,
+            pool,
+            form: Form::Saved,
+        };
+        if settings.freeze {
+            limit_threads(settings.intra_op_threads);
+            plan.form = probe::choose(&plan, saved);
+        }
         Ok(Self {
-            plan: Arc::new(Plan {
-                file: file.to_owned(),
-                signature,
-                schema,
-                inputs,
-                settings,
-                pool,
-            }),
+            plan: Arc::new(plan),
         })
+    }
+
+    /// Returns whether instances run the frozen form.
+    pub fn is_frozen(&self) -> bool {
+        self.plan.form == Form::Frozen
+    }
+}
+
+fn load(file: &Path, form: Form) -> Result<Module, Error> {
+    Module::load(file, form).map_err(|text| unloadable(file, &text))
+}
+
+fn unloadable(file: &Path, text: &str) -> Error {
+    Error::Load {
+        file: file.display().to_string(),
+        reason: concise(text),
     }
 }
 
@@ -119,211 +149,61 @@ fn check_argument(argument: &Argument, spec: &TensorSpec, batch: usize) -> Resul
 
 impl Model for TorchScript {
     fn instance(&self) -> Result<Box<dyn Instance>, Error> {
-        let module = self.plan.module()?;
         Ok(Box::new(Loaded {
+            module: load(&self.plan.file, self.plan.form)?,
             plan: Arc::clone(&self.plan),
-            module,
         }))
     }
 }
 
 impl Plan {
-    fn module(&self) -> Result<CModule, Error> {
-        let load = || {
-            let mut module = CModule::load(&self.file)?;
-            module.f_set_eval()?;
-            Ok(module)
-        };
-        load().map_err(|error: TchError| Error::Load {
-            file: self.file.display().to_string(),
-            reason: concise(&error.to_string()),
-        })
-    }
-
-    fn argument(&self, argument: &Argument, tensor: HostTensor) -> Result<IValue, Error> {
-        let wrong = |reason: String| Error::Input {
-            name: argument.name.clone(),
-            reason,
-        };
-        match argument.kind {
-            ArgumentKind::Tensor => self.tensor(tensor).map(IValue::Tensor).map_err(wrong),
-            ArgumentKind::Strings => strings(tensor).map(IValue::StringList).map_err(wrong),
-            ArgumentKind::Int | ArgumentKind::Float | ArgumentKind::Bool => {
-                if tensor.shape.elements() != 1 {
-                    return Err(wrong(format!(
-                        "has {} elements, but the model takes a single number there",
-                        tensor.shape.elements()
-                    )));
-                }
-                let scalar = self.tensor(tensor).map_err(wrong)?;
-                scalar_value(argument.kind, &scalar)
-                    .map_err(|error| wrong(concise(&error.to_string())))
+    /// Puts a request's inputs into the order of the arguments.
+    fn arguments(
+        &self,
+        mut inputs: Vec<Option<HostTensor>>,
+    ) -> Result<Vec<torch::Argument>, Error> {
+        let mut arguments = Vec::with_capacity(self.inputs.len());
+        for (argument, input) in self.schema.arguments.iter().zip(&self.inputs) {
+            match input.and_then(|input| inputs.get_mut(input)?.take()) {
+                Some(tensor) => arguments.push(arguments::fill(argument, tensor, &self.pool)?),
+                // TorchScript fills trailing arguments from their defaults.
+                None if argument.has_default => break,
+                None => arguments.push(torch::Argument::None),
             }
         }
+        Ok(arguments)
     }
 
-    /// Gives a tensor's memory to libtorch; copies it only where it is not aligned.
-    fn tensor(&self, tensor: HostTensor) -> Result<Tensor, String> {
-        let HostTensor {
-            datatype,
-            shape,
-            data,
-        } = tensor;
-        let kind =
-            kind(datatype).ok_or_else(|| format!("is {datatype}, which TorchScript has not"))?;
-        let data = match data {
-            HostData::Wire(bytes) if bytes.as_ptr().align_offset(kind.elt_size_in_bytes()) != 0 => {
-                let mut slab = self.pool.lease(bytes.len());
-                slab.copy_from_slice(&bytes);
-                HostData::Slab(slab)
-            }
-            data => data,
-        };
-        torch::tensor_over(data, shape.dims(), kind)
+    fn forward(
+        &self,
+        module: &mut Module,
+        inputs: Vec<Option<HostTensor>>,
+    ) -> Result<Vec<HostTensor>, Error> {
+        let values = module.forward(&self.arguments(inputs)?);
+        let values = values.map_err(|text| Error::Forward(concise(&text)))?;
+        outputs::collect(&self.signature.outputs, values, self.settings.stateful)
     }
-
-    fn outputs(&self, value: IValue) -> Result<Vec<HostTensor>, Error> {
-        let values = match value {
-            // Lists of texts come back as lists of anything.
-            IValue::GenericList(values) if texts(&values).is_some() => {
-                vec![IValue::StringList(texts(&values).unwrap_or_default())]
-            }
-            IValue::Tuple(values) | IValue::GenericList(values) => values,
-            IValue::TensorList(tensors) => tensors.into_iter().map(IValue::Tensor).collect(),
-            value => vec![value],
-        };
-        let specs = &self.signature.outputs;
-        let places = output_places(specs);
-        specs
-            .iter()
-            .zip(places)
-            .map(|(spec, place)| match values.get(place) {
-                Some(IValue::Tensor(tensor)) => self.output(spec, tensor),
-                Some(IValue::StringList(texts)) => string_output(spec, texts),
-                other => Err(mismatch(
-                    spec,
-                    other.map_or("absent", |_| "no tensor").to_owned(),
-                    "a tensor".to_owned(),
-                )),
-            })
-            .collect()
-    }
-
-    fn output(&self, spec: &TensorSpec, tensor: &Tensor) -> Result<HostTensor, Error> {
-        let failed = |error: TchError| Error::Forward(concise(&error.to_string()));
-        let kind = tensor.f_kind().map_err(failed)?;
-        let Some(datatype) = datatype(kind).filter(|datatype| *datatype == spec.datatype) else {
-            return Err(mismatch(
-                spec,
-                format!("{kind:?}"),
-                spec.datatype.to_string(),
-            ));
-        };
-        let shape = Shape::new(tensor.size())
-            .map_err(|error| mismatch(spec, error.to_string(), "a shape".to_owned()))?;
-        let bytes = if self.settings.stateful {
-            TorchBytes::new(&tensor.f_detach_copy().map_err(failed)?)
-        } else {
-            TorchBytes::new(tensor)
-        };
-        Ok(HostTensor {
-            datatype,
-            shape,
-            data: HostData::Torch(bytes.map_err(failed)?),
-        })
-    }
-}
-
-fn mismatch(spec: &TensorSpec, actual: String, expected: String) -> Error {
-    Error::Output {
-        name: spec.name.clone(),
-        actual,
-        expected,
-    }
-}
-
-/// Outputs are found by `__<index>` where all names have one, else by order.
-fn output_places(specs: &[TensorSpec]) -> Vec<usize> {
-    all_places(specs, indexed).unwrap_or_else(|| (0..specs.len()).collect())
-}
-
-fn scalar_value(kind: ArgumentKind, scalar: &Tensor) -> Result<IValue, TchError> {
-    Ok(match kind {
-        ArgumentKind::Float => IValue::Double(scalar.f_double_value(&[0; 8][..scalar.dim()])?),
-        ArgumentKind::Bool => IValue::Bool(scalar.f_int64_value(&[0; 8][..scalar.dim()])? != 0),
-        _ => IValue::Int(scalar.f_int64_value(&[0; 8][..scalar.dim()])?),
-    })
-}
-
-fn texts(values: &[IValue]) -> Option<Vec<String>> {
-    let text = |value: &IValue| match value {
-        IValue::String(text) => Some(text.clone()),
-        _ => None,
-    };
-    values.iter().map(text).collect()
-}
-
-fn strings(tensor: HostTensor) -> Result<Vec<String>, String> {
-    let data = tensor.data.into_bytes(());
-    BytesElements::new(data)
-        .map(|element| {
-            String::from_utf8(element.to_vec()).map_err(|_| {
-                "holds an element that is not UTF-8, which a List[str] cannot".to_owned()
-            })
-        })
-        .collect()
-}
-
-fn string_output(spec: &TensorSpec, texts: &[String]) -> Result<HostTensor, Error> {
-    if spec.datatype != DataType::Bytes {
-        return Err(mismatch(
-            spec,
-            "a List[str]".to_owned(),
-            spec.datatype.to_string(),
-        ));
-    }
-    let count = i64::try_from(texts.len()).unwrap_or(i64::MAX);
-    let shape = Shape::new(vec![count])
-        .map_err(|error| mismatch(spec, error.to_string(), "a shape".to_owned()))?;
-    Ok(HostTensor {
-        datatype: DataType::Bytes,
-        shape,
-        data: HostData::Wire(encode_bytes_elements(texts)),
-    })
 }
 
 /// One loaded copy of the module.
 #[derive(Debug)]
 struct Loaded {
     plan: Arc<Plan>,
-    module: CModule,
+    module: Module,
 }
 
 impl Instance for Loaded {
-    fn forward(&mut self, mut inputs: Vec<Option<HostTensor>>) -> Result<Vec<HostTensor>, Error> {
+    fn forward(&mut self, inputs: Vec<Option<HostTensor>>) -> Result<Vec<HostTensor>, Error> {
         limit_threads(self.plan.settings.intra_op_threads);
-        let mut arguments = Vec::with_capacity(self.plan.inputs.len());
-        for (argument, input) in self.plan.schema.arguments.iter().zip(&self.plan.inputs) {
-            match input.and_then(|input| inputs.get_mut(input)?.take()) {
-                Some(tensor) => arguments.push(self.plan.argument(argument, tensor)?),
-                // TorchScript fills trailing arguments from their defaults.
-                None if argument.has_default => break,
-                None => arguments.push(IValue::None),
-            }
-        }
-        let result = tch::no_grad(|| self.module.forward_is(&arguments));
-        let value = result.map_err(|error| Error::Forward(concise(&error.to_string())))?;
-        self.plan.outputs(value)
+        self.plan.forward(&mut self.module, inputs)
     }
 
     fn reset(&mut self) -> Result<(), Error> {
         if self.plan.schema.has_reset {
-            self.module
-                .method_is::<IValue>("reset_states", &[])
-                .map_err(|error| Error::Forward(concise(&error.to_string())))?;
-        } else {
-            self.module = self.plan.module()?;
+            let done = self.module.reset();
+            return done.map_err(|text| Error::Forward(concise(&text)));
         }
+        self.module = load(&self.plan.file, self.plan.form)?;
         Ok(())
     }
 }

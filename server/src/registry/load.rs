@@ -156,6 +156,11 @@ fn open(
             let torch = model::TorchSettings {
                 intra_op_threads,
                 stateful: matches!(settings.scheduling, Scheduling::Sequence(_)),
+                freeze: settings
+                    .parameters
+                    .get("DISABLE_OPTIMIZED_EXECUTION")
+                    .map(String::as_str)
+                    != Some("true"),
             };
             Box::new(TorchScript::load(
                 &version.file,

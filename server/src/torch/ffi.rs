@@ -1,20 +1,64 @@
 //! The fence around libtorch's C++: the only file with `unsafe` code.
 //!
-//! What leaves it are owning, safe types: a schema's text, a `tch::Tensor` that owns its memory,
-//! and the bytes of a tensor for as long as the tensor lives.
+//! What leaves it are owning, safe types: a module, a `tch::Tensor` that owns its memory, and the
+//! bytes of a tensor for as long as the tensor lives.
 
 #![expect(unsafe_code, reason = "the fence to the C++ shim and to tensor memory")]
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
     path::Path,
-    ptr,
+    ptr::{self, NonNull},
 };
 
+use bytes::Bytes;
 use tch::{Kind, Tensor};
 
+use super::module::{Argument, Output};
+
+/// `FbModule` of the shim.
+#[repr(C)]
+struct FbModule {
+    _opaque: [u8; 0],
+}
+
+/// `FbOutputs` of the shim.
+#[repr(C)]
+struct FbOutputs {
+    _opaque: [u8; 0],
+}
+
+/// `FbArgument` of the shim.
+#[repr(C)]
+struct FbArgument {
+    kind: i32,
+    tensor: *const c_void,
+    integer: i64,
+    real: f64,
+    texts: *const u8,
+    texts_bytes: usize,
+}
+
 unsafe extern "C" {
-    fn fb_schema(file: *const c_char, error: *mut *mut c_char) -> *mut c_char;
+    fn fb_module_load(file: *const c_char, freeze: bool, error: *mut *mut c_char) -> *mut FbModule;
+    fn fb_module_free(module: *mut FbModule);
+    fn fb_module_schema(module: *mut FbModule, error: *mut *mut c_char) -> *mut c_char;
+    fn fb_module_forward(
+        module: *mut FbModule,
+        arguments: *const FbArgument,
+        count: usize,
+        error: *mut *mut c_char,
+    ) -> *mut FbOutputs;
+    fn fb_module_reset(module: *mut FbModule, error: *mut *mut c_char) -> bool;
+    fn fb_outputs_count(outputs: *const FbOutputs) -> usize;
+    fn fb_outputs_tensor(outputs: *mut FbOutputs, index: usize) -> *mut c_void;
+    fn fb_outputs_texts(
+        outputs: *const FbOutputs,
+        index: usize,
+        count: *mut usize,
+        bytes: *mut usize,
+    ) -> *const u8;
+    fn fb_outputs_free(outputs: *mut FbOutputs);
     fn fb_tensor_over(
         data: *mut c_void,
         dims: *const i64,
@@ -27,17 +71,119 @@ unsafe extern "C" {
     fn fb_free_text(text: *mut c_char);
 }
 
-/// Describes method `forward` of a TorchScript file, in the lines that `shim/torch.h` tells of.
-///
-/// # Errors
-/// libtorch's text where the file does not load.
-pub(crate) fn schema(file: &Path) -> Result<String, String> {
-    let file = CString::new(file.as_os_str().as_encoded_bytes())
-        .map_err(|_| "the path holds a NUL byte".to_owned())?;
-    let mut error = ptr::null_mut();
-    // SAFETY: `file` is a C string and `error` a place for a pointer, both alive during the call.
-    let text = unsafe { fb_schema(file.as_ptr(), &raw mut error) };
-    take_text(text).ok_or_else(|| take_text(error).unwrap_or_default())
+/// A loaded module of the shim's. It is freed when it is dropped.
+#[derive(Debug)]
+pub(super) struct RawModule(NonNull<FbModule>);
+
+// SAFETY: a module has no tie to the thread that loaded it; `&mut self` keeps calls apart.
+unsafe impl Send for RawModule {}
+
+impl RawModule {
+    pub(super) fn load(file: &Path, freeze: bool) -> Result<Self, String> {
+        let file = CString::new(file.as_os_str().as_encoded_bytes())
+            .map_err(|_| "the path holds a NUL byte".to_owned())?;
+        let mut error = ptr::null_mut();
+        // SAFETY: `file` is a C string and `error` a place for a pointer, both alive in the call.
+        let module = unsafe { fb_module_load(file.as_ptr(), freeze, &raw mut error) };
+        NonNull::new(module).map(Self).ok_or_else(|| told(error))
+    }
+
+    pub(super) fn schema(&mut self) -> Result<String, String> {
+        let mut error = ptr::null_mut();
+        // SAFETY: the module lives as long as `self`.
+        let text = unsafe { fb_module_schema(self.0.as_ptr(), &raw mut error) };
+        take_text(text).ok_or_else(|| told(error))
+    }
+
+    pub(super) fn forward(&mut self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
+        let raw: Vec<FbArgument> = arguments.iter().map(FbArgument::from).collect();
+        let mut error = ptr::null_mut();
+        // SAFETY: the module lives as long as `self`, and what the arguments point to as long as
+        // `arguments`; the shim copies texts and shares tensors.
+        let outputs =
+            unsafe { fb_module_forward(self.0.as_ptr(), raw.as_ptr(), raw.len(), &raw mut error) };
+        let outputs = NonNull::new(outputs)
+            .map(RawOutputs)
+            .ok_or_else(|| told(error))?;
+        // SAFETY: the outputs live until `outputs` is dropped.
+        let count = unsafe { fb_outputs_count(outputs.0.as_ptr()) };
+        Ok((0..count).map(|index| outputs.take(index)).collect())
+    }
+
+    pub(super) fn reset(&mut self) -> Result<(), String> {
+        let mut error = ptr::null_mut();
+        // SAFETY: the module lives as long as `self`.
+        let done = unsafe { fb_module_reset(self.0.as_ptr(), &raw mut error) };
+        if done { Ok(()) } else { Err(told(error)) }
+    }
+}
+
+impl Drop for RawModule {
+    fn drop(&mut self) {
+        // SAFETY: the module came from `fb_module_load` and is not used after this.
+        unsafe { fb_module_free(self.0.as_ptr()) };
+    }
+}
+
+impl From<&Argument> for FbArgument {
+    /// Borrows from the argument: the result must not outlive it.
+    fn from(argument: &Argument) -> Self {
+        let mut raw = Self {
+            kind: 0,
+            tensor: ptr::null(),
+            integer: 0,
+            real: 0.0,
+            texts: ptr::null(),
+            texts_bytes: 0,
+        };
+        match argument {
+            Argument::None => {}
+            Argument::Tensor(tensor) => (raw.kind, raw.tensor) = (1, tensor.as_ptr().cast()),
+            Argument::Int(value) => (raw.kind, raw.integer) = (2, *value),
+            Argument::Float(value) => (raw.kind, raw.real) = (3, *value),
+            Argument::Bool(value) => (raw.kind, raw.integer) = (4, i64::from(*value)),
+            Argument::Texts { count, elements } => {
+                (raw.kind, raw.integer) = (5, i64::try_from(*count).unwrap_or(i64::MAX));
+                (raw.texts, raw.texts_bytes) = (elements.as_ptr(), elements.len());
+            }
+        }
+        raw
+    }
+}
+
+/// What a forward pass gave. It is freed when it is dropped.
+struct RawOutputs(NonNull<FbOutputs>);
+
+impl RawOutputs {
+    /// Takes out an output; `index` is below the count.
+    fn take(&self, index: usize) -> Output {
+        // SAFETY: the outputs live as long as `self`, and `index` is below their count.
+        let tensor = unsafe { fb_outputs_tensor(self.0.as_ptr(), index) };
+        if !tensor.is_null() {
+            // SAFETY: the shim made a new `at::Tensor`, which from here on is this `Tensor`'s alone.
+            return Output::Tensor(unsafe { Tensor::from_ptr(tensor.cast()) });
+        }
+        let (mut count, mut length) = (0, 0);
+        let (to_count, to_length) = (&raw mut count, &raw mut length);
+        // SAFETY: as above; the two places live during the call.
+        let texts = unsafe { fb_outputs_texts(self.0.as_ptr(), index, to_count, to_length) };
+        if texts.is_null() {
+            return Output::Other;
+        }
+        // SAFETY: the shim lends `length` bytes, which live as long as `self`.
+        let elements = unsafe { std::slice::from_raw_parts(texts, length) };
+        Output::Texts {
+            count,
+            elements: Bytes::copy_from_slice(elements),
+        }
+    }
+}
+
+impl Drop for RawOutputs {
+    fn drop(&mut self) {
+        // SAFETY: the outputs came from `fb_module_forward` and are not used after this.
+        unsafe { fb_outputs_free(self.0.as_ptr()) };
+    }
 }
 
 /// Makes a CPU tensor over the memory of `owner`, without copying. The tensor owns it: `owner` is
@@ -87,7 +233,7 @@ pub(crate) fn tensor_over<T: AsRef<[u8]> + Send + 'static>(
     };
     if tensor.is_null() {
         drop_owner::<T>(owner.cast());
-        return Err(take_text(error).unwrap_or_default());
+        return Err(told(error));
     }
     // SAFETY: the shim made a new `at::Tensor`, which from here on is this `Tensor`'s alone.
     Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
@@ -102,6 +248,11 @@ pub(super) fn tensor_bytes(tensor: &Tensor, len: usize) -> &[u8] {
     // SAFETY: a contiguous tensor of `len` bytes begins at `data` and lives as long as the borrow;
     // `TorchBytes` alone holds it, and never hands it out to be written.
     unsafe { std::slice::from_raw_parts(data, len) }
+}
+
+/// Takes the text of a failed call.
+fn told(error: *mut c_char) -> String {
+    take_text(error).unwrap_or_default()
 }
 
 /// Copies a text of the shim's and frees it; `None` for null.

@@ -1,0 +1,78 @@
+//! Turns what `forward` returned into a model's outputs.
+
+use bytes::Bytes;
+use forebay_proto::{DataType, Shape};
+use tch::{TchError, Tensor};
+
+use crate::{
+    model::{
+        Error, concise,
+        schema::{all_places, indexed},
+    },
+    signature::TensorSpec,
+    tensor::{HostData, HostTensor},
+    torch::{Output, TorchBytes, datatype},
+};
+
+/// Finds each output of the configuration among `values`. With `copy`, no output shares memory with
+/// the model.
+pub(super) fn collect(
+    specs: &[TensorSpec],
+    values: Vec<Output>,
+    copy: bool,
+) -> Result<Vec<HostTensor>, Error> {
+    let tensor = |(spec, place): (&TensorSpec, usize)| match values.get(place) {
+        Some(Output::Tensor(tensor)) => from_tensor(spec, tensor, copy),
+        Some(Output::Texts { count, elements }) => from_texts(spec, *count, elements),
+        Some(Output::Other) => Err(mismatch(spec, "no tensor", "a tensor")),
+        None => Err(mismatch(spec, "absent", "a tensor")),
+    };
+    specs.iter().zip(places(specs)).map(tensor).collect()
+}
+
+/// Outputs are found by `__<index>` where all names have one, else by order.
+fn places(specs: &[TensorSpec]) -> Vec<usize> {
+    all_places(specs, indexed).unwrap_or_else(|| (0..specs.len()).collect())
+}
+
+fn from_tensor(spec: &TensorSpec, tensor: &Tensor, copy: bool) -> Result<HostTensor, Error> {
+    let failed = |error: TchError| Error::Forward(concise(&error.to_string()));
+    let kind = tensor.f_kind().map_err(failed)?;
+    let Some(datatype) = datatype(kind).filter(|datatype| *datatype == spec.datatype) else {
+        return Err(mismatch(spec, &format!("{kind:?}"), spec.datatype.name()));
+    };
+    let shape =
+        Shape::new(tensor.size()).map_err(|error| mismatch(spec, &error.to_string(), "a shape"))?;
+    let bytes = if copy {
+        TorchBytes::new(&tensor.f_detach_copy().map_err(failed)?)
+    } else {
+        TorchBytes::new(tensor)
+    };
+    Ok(HostTensor {
+        datatype,
+        shape,
+        data: HostData::Torch(bytes.map_err(failed)?),
+    })
+}
+
+fn from_texts(spec: &TensorSpec, count: usize, elements: &Bytes) -> Result<HostTensor, Error> {
+    if spec.datatype != DataType::Bytes {
+        return Err(mismatch(spec, "a List[str]", spec.datatype.name()));
+    }
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let shape =
+        Shape::new(vec![count]).map_err(|error| mismatch(spec, &error.to_string(), "a shape"))?;
+    Ok(HostTensor {
+        datatype: DataType::Bytes,
+        shape,
+        data: HostData::Wire(elements.clone()),
+    })
+}
+
+fn mismatch(spec: &TensorSpec, actual: &str, expected: &str) -> Error {
+    Error::Output {
+        name: spec.name.clone(),
+        actual: actual.to_owned(),
+        expected: expected.to_owned(),
+    }
+}

@@ -1,0 +1,88 @@
+//! TorchScript modules.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use tch::Tensor;
+
+use super::ffi::RawModule;
+
+/// A loaded TorchScript module, in evaluation mode. It may keep state between calls.
+#[derive(Debug)]
+pub(crate) struct Module {
+    raw: RawModule,
+}
+
+/// How a module is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As it was saved.
+    Saved,
+    /// With its constants folded in, and its graph optimized for inference. Numbers may differ in
+    /// the last digits.
+    Frozen,
+}
+
+/// An argument of a forward pass.
+#[derive(Debug)]
+pub(crate) enum Argument {
+    /// No value.
+    None,
+    /// A tensor.
+    Tensor(Tensor),
+    /// An `int`.
+    Int(i64),
+    /// A `float`.
+    Float(f64),
+    /// A `bool`.
+    Bool(bool),
+    /// A `List[str]` of `count` elements, in the form of BYTES tensors, which was checked.
+    Texts {
+        /// How many.
+        count: usize,
+        /// Each a little-endian `u32` length and that many bytes.
+        elements: Bytes,
+    },
+}
+
+/// An output of a forward pass. Nested tuples and lists come out flat.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// A tensor.
+    Tensor(Tensor),
+    /// A list of texts.
+    Texts {
+        /// How many.
+        count: usize,
+        /// As in [`Argument::Texts`].
+        elements: Bytes,
+    },
+    /// Something that no tensor of the protocol can hold.
+    Other,
+}
+
+impl Module {
+    /// Loads the module in `file`.
+    ///
+    /// # Errors
+    /// libtorch's text, here and below.
+    pub(crate) fn load(file: &Path, form: Form) -> Result<Self, String> {
+        let raw = RawModule::load(file, form == Form::Frozen)?;
+        Ok(Self { raw })
+    }
+
+    /// Describes method `forward`, in the lines that `shim/torch.h` tells of.
+    pub(crate) fn schema(&mut self) -> Result<String, String> {
+        self.raw.schema()
+    }
+
+    /// Runs `forward`, without gradients.
+    pub(crate) fn forward(&mut self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
+        self.raw.forward(arguments)
+    }
+
+    /// Runs `reset_states`.
+    pub(crate) fn reset(&mut self) -> Result<(), String> {
+        self.raw.reset()
+    }
+}

@@ -1,0 +1,114 @@
+//! `freeze`: what freezing TorchScript at load gains, on the CPU with one thread. Saved and frozen
+//! forms run in turn, and the medians of their passes are compared.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use forebay_proto::{DataType, Shape};
+use forebay_server::{
+    memory::Pool,
+    model::{Instance, Model as _, TorchScript, TorchSettings},
+    signature::{Signature, TensorSpec},
+    tensor::{HostData, HostTensor},
+};
+use forebay_tests::{
+    figures::Report,
+    models::{self, Fixture},
+};
+
+const ROUNDS: usize = 15;
+
+struct Case {
+    fixture: Fixture,
+    dims: &'static [i64],
+    outputs: i64,
+    batches: [i64; 2],
+}
+
+const CASES: [Case; 2] = [
+    Case {
+        fixture: Fixture::ResNet18,
+        dims: &[3, 224, 224],
+        outputs: 1000,
+        batches: [1, 8],
+    },
+    Case {
+        fixture: Fixture::Mlp,
+        dims: &[784],
+        outputs: 10,
+        batches: [1, 32],
+    },
+];
+
+fn main() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("make a folder for the models")?;
+    models::write(folder.path(), &CASES.map(|case| case.fixture))?;
+    let mut report = Report::default();
+    for case in CASES {
+        let file = folder.path().join(case.fixture.name()).join("1/model.pt");
+        let load = |freeze| -> anyhow::Result<Box<dyn Instance>> {
+            let settings = TorchSettings {
+                intra_op_threads: 1,
+                stateful: false,
+                freeze,
+            };
+            let model = TorchScript::load(&file, signature(&case), settings, Pool::new(1 << 28))?;
+            anyhow::ensure!(model.is_frozen() == freeze, "the model was not frozen");
+            Ok(model.instance()?)
+        };
+        let mut forms = [load(false)?, load(true)?];
+        for batch in case.batches {
+            let ratio = compare(&mut forms, case.dims, batch)?;
+            let what = format!("{} batch {batch}: saved / frozen", case.fixture);
+            // Never slower; a tenth is left to the noise of small passes.
+            report.figure(what, ratio, "x").at_least = Some(0.9);
+        }
+    }
+    report.write()
+}
+
+fn signature(case: &Case) -> Signature {
+    let spec = |name: &str, dims: &[i64]| TensorSpec {
+        name: name.to_owned(),
+        datatype: DataType::Fp32,
+        dims: dims.to_vec(),
+        optional: false,
+    };
+    Signature {
+        inputs: vec![spec("INPUT__0", case.dims)],
+        outputs: vec![spec("OUTPUT__0", &[case.outputs])],
+        max_batch_size: 64,
+    }
+}
+
+/// Returns the median time of the first form over that of the second.
+fn compare(forms: &mut [Box<dyn Instance>; 2], dims: &[i64], batch: i64) -> anyhow::Result<f64> {
+    let shape = Shape::new([&[batch], dims].concat())?;
+    let bytes = shape.byte_size(DataType::Fp32)?.context("size a tensor")?;
+    let zeros = vec![0; usize::try_from(bytes)?];
+    let pass = |instance: &mut dyn Instance| -> anyhow::Result<Duration> {
+        let input = HostTensor {
+            datatype: DataType::Fp32,
+            shape: shape.clone(),
+            data: HostData::Wire(zeros.clone().into()),
+        };
+        let began = Instant::now();
+        instance.forward(vec![Some(input)])?;
+        Ok(began.elapsed())
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..ROUNDS + 3 {
+        for (form, times) in forms.iter_mut().zip(&mut times) {
+            let took = pass(&mut **form)?;
+            // The first passes of a size specialise the graph.
+            if round >= 3 {
+                times.push(took);
+            }
+        }
+    }
+    let [saved, frozen] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64()
+    });
+    Ok(saved / frozen)
+}

@@ -125,7 +125,7 @@ extern "C" {
 
 FbModule* fb_module_load(const char* file, bool freeze, char** error) {
   return guarded<FbModule*>(error, nullptr, [&] {
-    torch::jit::Module module = torch::jit::load(file);
+    torch::jit::Module module = torch::jit::load(file, at::kCPU);
     module.eval();
     if (freeze) {
       std::vector<std::string> kept;
@@ -233,6 +233,11 @@ void* fb_tensor_over(
     *armed = true;
     return tensor.release();
   });
+}
+
+bool fb_tensor_is_shared(const void* tensor) {
+  const auto& at = *static_cast<const at::Tensor*>(tensor);
+  return at.use_count() > 1 || (at.has_storage() && at.storage().use_count() > 1);
 }
 
 void fb_free_text(char* text) {

@@ -64,5 +64,8 @@ void* fb_tensor_over(
     void (*drop_owner)(void*),
     char** error);
 
+// Whether anything but this at::Tensor refers to its memory.
+bool fb_tensor_is_shared(const void* tensor);
+
 void fb_free_text(char* text);
 }

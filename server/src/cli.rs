@@ -21,6 +21,9 @@ use crate::{
     telemetry::Telemetry,
 };
 
+/// Exit status after a second signal, as shells have it for Ctrl-C.
+const INTERRUPTED: i32 = 130;
+
 /// How long the last spans may take to be exported at the end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -123,6 +126,12 @@ fn signals(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> 
             _ = interrupt.recv() => tracing::info!("interrupted: finishing what was accepted"),
         }
         shutdown.cancel();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("signalled again: ending at once");
+        std::process::exit(INTERRUPTED);
     })
 }
 

@@ -82,6 +82,9 @@ pub enum Error {
     /// No memory for the request.
     #[error(transparent)]
     Admission(#[from] admission::Error),
+    /// It was queued for longer than its model lets requests wait.
+    #[error("Request timeout expired: the model's queue moves too slowly; retry later")]
+    QueueTimeout,
     /// The deadline passed.
     #[error("Request timeout expired")]
     DeadlineExceeded,
@@ -97,6 +100,11 @@ pub enum Error {
     /// The server is going down.
     #[error("GRPC server is shutting down and has stopped accepting new requests.")]
     ShuttingDown,
+    /// The connection of a stream has reached its age.
+    #[error(
+        "the connection has reached its age and ends: open the stream again; what has no answer was not accepted"
+    )]
+    ConnectionAged,
     /// A stage of the executor panicked.
     #[error("the server failed while it worked on the request; see its log")]
     Lost,

@@ -50,6 +50,8 @@ pub struct Origin {
 pub struct Running {
     pending: Pending,
     deadline: Option<Instant>,
+    /// When it has been queued for too long.
+    queue_until: Option<Instant>,
     account: Account,
     span: RequestSpan,
     /// Names of the outputs asked for; empty means all.
@@ -78,6 +80,8 @@ impl Inference {
             .signature
             .check(&request, &request.model_name)?;
         let deadline = deadline(served, &request, origin.deadline)?;
+        let queue_until =
+            queue_timeout(served).and_then(|patience| Instant::now().checked_add(patience));
         let sequence = request.sequence()?;
         let echo_timings = request.flag("forebay_timings")?;
         let span = self
@@ -109,6 +113,7 @@ impl Inference {
         Ok(Running {
             pending,
             deadline,
+            queue_until,
             account,
             span,
             outputs: request.outputs,
@@ -127,6 +132,7 @@ impl Running {
         let Self {
             pending,
             deadline,
+            queue_until,
             account,
             span,
             outputs,
@@ -135,10 +141,10 @@ impl Running {
         } = self;
         let answer = match deadline {
             // Dropping the pending answer takes the job out of the queue, and frees its memory.
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), pending)
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), wait(pending, queue_until))
                 .await
                 .unwrap_or(Err(Error::DeadlineExceeded)),
-            None => pending.await,
+            None => wait(pending, queue_until).await,
         };
         let Answer {
             outputs: all,
@@ -158,6 +164,19 @@ impl Running {
             outputs: select(all, &outputs),
         })
     }
+}
+
+/// Waits for an answer. A request that is still queued at `queue_until` leaves the queue; one that
+/// runs by then is waited for.
+async fn wait(mut pending: Pending, queue_until: Option<Instant>) -> Result<Answer, Error> {
+    if let Some(until) = queue_until {
+        match tokio::time::timeout_at(until.into(), &mut pending).await {
+            Ok(answer) => return answer,
+            Err(_) if pending.leave_queue() => return Err(Error::QueueTimeout),
+            Err(_) => {}
+        }
+    }
+    pending.await
 }
 
 /// Puts the inputs in the order of the signature.
@@ -190,7 +209,12 @@ fn select(mut all: Vec<Tensor>, names: &[String]) -> Vec<Tensor> {
     names.iter().filter_map(&mut pick).collect()
 }
 
-/// The earliest of the call's deadline, the request's own timeout, and the model's.
+/// How long a request of a model may be queued.
+fn queue_timeout(served: &Served) -> Option<Duration> {
+    served.settings.queue.default_timeout
+}
+
+/// The earlier of the call's deadline and the request's own timeout.
 ///
 /// The request's `timeout` counts, unless the model sets a timeout and does not let it be changed.
 fn deadline(
@@ -202,9 +226,8 @@ fn deadline(
     let own = request
         .timeout()?
         .filter(|_| policy.default_timeout.is_none() || policy.allow_timeout_override);
-    let timeout = own.into_iter().chain(policy.default_timeout).min();
-    let queue = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    Ok(queue.into_iter().chain(call).min())
+    let own = own.and_then(|timeout| Instant::now().checked_add(timeout));
+    Ok(own.into_iter().chain(call).min())
 }
 
 /// Attributes of spans know no other integers.

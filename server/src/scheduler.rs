@@ -14,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use forebay_proto::SequenceId;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -26,7 +27,7 @@ mod batcher;
 mod sequences;
 
 pub use batcher::{Batcher, Decision, Policy};
-pub use sequences::Sequences;
+pub use sequences::{Sequences, UnknownSequence};
 
 /// Identifies a job in its queue.
 pub type Ticket = u64;
@@ -37,6 +38,8 @@ pub struct Scheduler {
     state: Mutex<State>,
     changed: Condvar,
     max_items: usize,
+    /// Whether jobs share batches, so that their shapes matter.
+    joins: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,7 @@ impl Scheduler {
             }),
             changed: Condvar::new(),
             max_items,
+            joins: matches!(scheduling, Scheduling::Dynamic(_)),
         }
     }
 
@@ -92,45 +96,54 @@ impl Scheduler {
         answer: oneshot::Receiver<Result<Answer, Error>>,
     ) -> Result<Pending, Error> {
         let now = Instant::now();
+        // Made before the lock is taken, and only where shapes matter.
+        let shape = if self.joins {
+            job.shape_key()
+        } else {
+            Vec::new()
+        };
+        let sequence = job.sequence.as_ref().map(|control| control.id.clone());
         let mut state = self.lock();
         if state.closed {
             return Err(Error::ShuttingDown);
         }
+        if state.queue.len() >= self.max_items {
+            return Err(Error::QueueFull {
+                model: job.model.clone(),
+                limit: self.max_items,
+            });
+        }
         let ticket = match &mut state.queue {
-            Queue::Batches(batcher) if batcher.len() < self.max_items => {
-                batcher.push(now, job.rows, job.shape_key(), job)
-            }
-            Queue::Sequences(sequences) if sequences.len() < self.max_items => {
-                let model = job.model.clone();
+            Queue::Batches(batcher) => batcher.push(now, job.rows, shape, job),
+            Queue::Sequences(sequences) => {
                 let Some(control) = job.sequence.clone() else {
-                    return Err(Error::MissingSequence { model });
+                    return Err(Error::MissingSequence {
+                        model: job.model.clone(),
+                    });
                 };
-                let id = control.id.to_string();
-                sequences
-                    .push(now, control, job)
-                    .map_err(|_| Error::MissingStart {
-                        model,
-                        sequence: id,
-                    })?
-            }
-            _ => {
-                return Err(Error::QueueFull {
-                    model: job.model.clone(),
-                    limit: self.max_items,
-                });
+                match sequences.push(now, control, job) {
+                    Ok(ticket) => ticket,
+                    Err(UnknownSequence(job)) => return Err(missing_start(&job)),
+                }
             }
         };
-        // Every instance waits on the same condition, but a job of a sequence has only one taker.
-        match state.queue {
-            Queue::Batches(_) => self.changed.notify_one(),
-            Queue::Sequences(_) => self.changed.notify_all(),
-        }
+        self.wake(&state.queue);
         drop(state);
         Ok(Pending {
             answer,
             scheduler: Some(Arc::clone(self)),
             ticket,
+            sequence,
         })
+    }
+
+    /// Wakes who can take what waits: any one instance takes a batch, but a job of a sequence has
+    /// only one taker.
+    fn wake(&self, queue: &Queue) {
+        match queue {
+            Queue::Batches(_) => self.changed.notify_one(),
+            Queue::Sequences(_) => self.changed.notify_all(),
+        }
     }
 
     /// Waits until there is a batch for `instance` and returns it, in order of arrival. Returns
@@ -144,6 +157,10 @@ impl Scheduler {
                 // At the end no company will come, so nothing waits for it.
                 Queue::Batches(batcher) => batcher.poll(now, closed),
                 Queue::Sequences(sequences) => {
+                    // Nothing continues a sequence any more, so none holds a slot for that.
+                    if closed {
+                        sequences.end_idle();
+                    }
                     sequences.poll(instance, now).map(|(life, mut job)| {
                         job.life = Some(life);
                         job
@@ -153,8 +170,8 @@ impl Scheduler {
             let until = match decision {
                 Decision::Ready(jobs) => {
                     // What is left may make a batch for another instance, which this wake-up took.
-                    if !state.queue.is_empty() {
-                        self.changed.notify_one();
+                    if !state.queue.is_empty() || closed {
+                        self.wake(&state.queue);
                     }
                     return Some(jobs);
                 }
@@ -195,13 +212,29 @@ impl Scheduler {
         self.len() == 0
     }
 
-    fn discard(&self, ticket: Ticket) {
-        let job = match &mut self.lock().queue {
+    /// Takes a job out of the queue. Returns whether it was still there.
+    fn discard(&self, ticket: Ticket) -> bool {
+        let mut state = self.lock();
+        let job = match &mut state.queue {
             Queue::Batches(batcher) => batcher.remove(ticket),
             Queue::Sequences(sequences) => sequences.remove(ticket),
         };
+        // What is left may be nothing, for which a closed queue's instances wait.
+        if state.closed {
+            self.changed.notify_all();
+        }
+        drop(state);
         // Dropped outside the lock: a job frees its permit, which may wake others.
-        drop(job);
+        job.is_some()
+    }
+
+    /// Notes that a job of a sequence which had left the queue is done with.
+    fn settle(&self, sequence: &SequenceId) {
+        if let Queue::Sequences(sequences) = &mut self.lock().queue
+            && sequences.settle(sequence, Instant::now())
+        {
+            self.changed.notify_all();
+        }
     }
 
     /// A panic elsewhere leaves the queue whole: each change to it is complete before user code runs.
@@ -234,6 +267,17 @@ pub struct Pending {
     /// Taken once the answer is there.
     scheduler: Option<Arc<Scheduler>>,
     ticket: Ticket,
+    sequence: Option<SequenceId>,
+}
+
+impl Pending {
+    /// Takes the job out of the queue. Returns whether it was still there; if not, it runs, and its
+    /// answer comes.
+    pub fn leave_queue(&self) -> bool {
+        self.scheduler
+            .as_ref()
+            .is_some_and(|scheduler| scheduler.discard(self.ticket))
+    }
 }
 
 impl Future for Pending {
@@ -241,7 +285,9 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = std::task::ready!(Pin::new(&mut self.answer).poll(cx));
-        self.scheduler = None;
+        if let (Some(scheduler), Some(sequence)) = (self.scheduler.take(), &self.sequence) {
+            scheduler.settle(sequence);
+        }
         // The sender never goes without an answer: see `request::Reply`.
         Poll::Ready(answer.unwrap_or(Err(Error::Lost)))
     }
@@ -249,8 +295,19 @@ impl Future for Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(scheduler) = self.scheduler.take() {
-            scheduler.discard(self.ticket);
+        if let Some(scheduler) = self.scheduler.take()
+            && !scheduler.discard(self.ticket)
+            && let Some(sequence) = &self.sequence
+        {
+            scheduler.settle(sequence);
         }
+    }
+}
+
+fn missing_start(job: &Job) -> Error {
+    let sequence = job.sequence.as_ref().map(|control| control.id.to_string());
+    Error::MissingStart {
+        model: job.model.clone(),
+        sequence: sequence.unwrap_or_default(),
     }
 }

@@ -60,7 +60,9 @@ impl Server {
     pub async fn load(config: Config, tracer: Tracer) -> Result<Self, Error> {
         let budget = Budget::new("host", config.admission.host_bytes.as_u64());
         let device = config.device.open();
-        let scanned = Repository::open(&config.model_repository)?.scan()?;
+        let dir = config.model_repository.clone();
+        let scan = move || Repository::open(&dir)?.scan();
+        let scanned = off_the_workers("fb-scan", scan).await??;
         let instances: usize = scanned
             .iter()
             .flatten()

@@ -10,7 +10,7 @@ mod module;
 
 pub use bytes::TorchBytes;
 pub(crate) use bytes::{datatype, kind};
-pub(crate) use ffi::tensor_over;
+pub(crate) use ffi::{is_shared, tensor_over};
 pub(crate) use module::{Argument, Form, Module, Output};
 
 #[cfg(test)]

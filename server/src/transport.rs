@@ -26,6 +26,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 pub use config::Config;
+pub use connection::Draining;
 
 use accept::Acceptor;
 use tasks::Tasks;

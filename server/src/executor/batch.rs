@@ -22,7 +22,7 @@ pub(super) struct Batch {
     _room: Room,
 }
 
-/// A job's part of the batch. Its rows stay when the job is gone.
+/// A job's part of the batch. Once inputs are gathered its rows stay, also when the job is gone.
 #[derive(Debug)]
 struct Member {
     rows: usize,
@@ -31,7 +31,7 @@ struct Member {
 
 impl Batch {
     pub(super) fn new(jobs: Vec<Job>, room: Room) -> Self {
-        room.take();
+        room.note_batch();
         let now = Instant::now();
         let members = jobs
             .into_iter()
@@ -72,6 +72,8 @@ impl Batch {
     /// Joins the inputs. A single job's inputs are handed on as they are; several jobs' are copied
     /// into one slab for each input, which is the only copy that the host makes of them.
     pub(super) fn gather(&mut self, pool: &Pool) -> Result<Vec<Option<HostTensor>>, Error> {
+        // Until here nothing was gathered, so the rows of jobs that are gone may go too.
+        self.members.retain(|member| member.job.is_some());
         if let [Member { job: Some(job), .. }] = &mut self.members[..] {
             let inputs = std::mem::take(&mut job.inputs);
             return Ok(inputs

@@ -68,8 +68,8 @@ impl Depth {
 pub(super) struct Room(Arc<Depth>);
 
 impl Room {
-    /// Notes that a batch takes the room.
-    pub(super) fn take(&self) {
+    /// Notes that a batch uses the room.
+    pub(super) fn note_batch(&self) {
         self.0.note_batch();
     }
 }

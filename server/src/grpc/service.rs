@@ -14,13 +14,14 @@ use super::{
     admission_body::MessagePermits,
     deadline::Deadline,
     describe, status,
-    stream::{GRPC_ERROR_HEADER, InferStream, ORDER_HEADER, Options},
+    stream::{Drain, GRPC_ERROR_HEADER, InferStream, ORDER_HEADER, Options},
 };
 use crate::{
     error::Error,
     inference::{Inference, Origin},
     registry::Registry,
     telemetry::Parent,
+    transport::Draining,
 };
 
 /// Answers the protocol's calls.
@@ -132,9 +133,14 @@ impl GrpcInferenceService for InferenceService {
         request: Request<ModelStatisticsRequest>,
     ) -> Answer<ModelStatisticsResponse> {
         let ModelStatisticsRequest { name, version } = request.into_inner();
-        let asked = match name.as_str() {
-            "" => self.registry.ready().collect(),
-            name => vec![self.registry.find(name, &version)?],
+        let asked: Vec<_> = match (name.as_str(), version.as_str()) {
+            ("", _) => self.registry.ready().collect(),
+            (name, "") => {
+                self.registry.find(name, "")?;
+                let all = self.registry.ready();
+                all.filter(|served| served.name == name).collect()
+            }
+            (name, version) => vec![self.registry.find(name, version)?],
         };
         let report = asked
             .iter()
@@ -175,10 +181,17 @@ impl GrpcInferenceService for InferenceService {
         };
         let parent = Parent::from_headers(&headers);
         let permits = extensions.get::<MessagePermits>().cloned();
+        // That of the connection, which may be asked to go before the server is.
+        let connection = extensions
+            .get::<Draining>()
+            .map(|draining| draining.0.clone());
+        let drain = Drain {
+            connection: connection.unwrap_or_else(|| self.draining.clone()),
+            server: self.draining.clone(),
+        };
         let origin = move || origin(permits.as_ref(), &extensions, parent.clone());
-        let draining = self.draining.clone().cancelled_owned();
         let inference = self.inference.clone();
-        let stream = InferStream::new(inference, requests, Box::new(origin), draining, options);
+        let stream = InferStream::new(inference, requests, Box::new(origin), drain, options);
         Ok(Response::new(stream))
     }
 

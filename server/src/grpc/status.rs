@@ -18,7 +18,11 @@ pub fn code(error: &Error) -> Code {
         | Error::MissingStart { .. }
         | Error::Model(model::Error::Input { .. }) => Code::InvalidArgument,
         Error::UnknownModel { .. } | Error::UnknownVersion { .. } => Code::NotFound,
-        Error::NotReady { .. } | Error::QueueFull { .. } | Error::ShuttingDown => Code::Unavailable,
+        Error::NotReady { .. }
+        | Error::QueueFull { .. }
+        | Error::QueueTimeout
+        | Error::ConnectionAged
+        | Error::ShuttingDown => Code::Unavailable,
         Error::Admission(
             admission::Error::TooLarge { .. } | admission::Error::Exhausted { .. },
         ) => Code::ResourceExhausted,

@@ -22,7 +22,7 @@ use futures_util::{
     Stream, StreamExt,
     stream::{FuturesOrdered, FuturesUnordered},
 };
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
 use super::status;
@@ -51,6 +51,25 @@ pub(super) struct Options {
     pub(super) max_items: usize,
 }
 
+/// When a stream reads no more requests.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// Its connection is to end.
+    pub(super) connection: CancellationToken,
+    /// The server is to end, and with it all connections.
+    pub(super) server: CancellationToken,
+}
+
+impl Drain {
+    fn reason(server: &CancellationToken) -> Error {
+        if server.is_cancelled() {
+            Error::ShuttingDown
+        } else {
+            Error::ConnectionAged
+        }
+    }
+}
+
 /// The response side of a stream.
 pub struct InferStream {
     inference: Inference,
@@ -59,6 +78,7 @@ pub struct InferStream {
     running: Running,
     origin: Box<dyn Fn() -> Origin + Send>,
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    server: CancellationToken,
     options: Options,
     /// How the stream ends, where it does not end well.
     end: Option<Status>,
@@ -94,12 +114,12 @@ impl Running {
 
 impl InferStream {
     /// Makes the response side of a stream of `requests`. `origin` is called for each request that
-    /// was decoded, and `draining` ends the reading.
+    /// was decoded, and `drain` ends the reading.
     pub(super) fn new(
         inference: Inference,
         requests: Streaming<ModelInferRequest>,
         origin: Box<dyn Fn() -> Origin + Send>,
-        draining: WaitForCancellationFutureOwned,
+        drain: Drain,
         options: Options,
     ) -> Self {
         Self {
@@ -111,7 +131,8 @@ impl InferStream {
                 Running::InOrder(FuturesOrdered::new())
             },
             origin,
-            draining: Box::pin(draining),
+            draining: Box::pin(drain.connection.cancelled_owned()),
+            server: drain.server,
             options,
             end: None,
         }
@@ -120,7 +141,7 @@ impl InferStream {
     /// Reads requests while there is room for them.
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
         if self.requests.is_some() && self.draining.as_mut().poll(cx).is_ready() {
-            self.stop_reading(Some(Error::ShuttingDown.into()));
+            self.stop_reading(Some(Drain::reason(&self.server).into()));
         }
         while self.running.len() < self.options.max_items
             && let Some(requests) = &mut self.requests

@@ -88,7 +88,10 @@ impl Schema {
             .iter()
             .zip(&filled)
             .all(|(argument, input)| input.is_some() || argument.has_default);
-        if complete {
+        // Defaults fill from the end: one before an input that is given would be passed by.
+        let last = filled.iter().rposition(Option::is_some);
+        let gap = filled.iter().take(last.unwrap_or(0)).any(Option::is_none);
+        if complete && !gap {
             Ok(filled)
         } else {
             Err(self.mismatch(inputs))

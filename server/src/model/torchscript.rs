@@ -46,7 +46,7 @@ struct Plan {
 pub struct Settings {
     /// Threads within one operation; libtorch keeps this number for each calling thread.
     pub intra_op_threads: usize,
-    /// Whether the model keeps state between calls, so that outputs may alias it.
+    /// Whether the model is declared to keep state between calls.
     pub stateful: bool,
     /// Whether the model may be frozen.
     pub freeze: bool,
@@ -80,6 +80,12 @@ impl TorchScript {
             if kind(spec.datatype).is_none() && spec.datatype != DataType::Bytes {
                 return Err(no_such_tensors(spec));
             }
+            if spec.datatype == DataType::Bytes && signature.max_batch_size > 0 {
+                return Err(Error::Mismatch(format!(
+                    "output '{}' is a List[str], which has no batch dimension; write max_batch_size: 0",
+                    spec.name
+                )));
+            }
         }
         let mut plan = Plan {
             file: file.to_owned(),
@@ -111,7 +117,10 @@ fn load(file: &Path, form: Form) -> Result<Module, Error> {
 
 fn unloadable(file: &Path, text: &str) -> Error {
     Error::Load {
-        file: file.display().to_string(),
+        // Clients are told this text too; where the file lies is not their concern.
+        file: file
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         reason: concise(text),
     }
 }
@@ -163,12 +172,24 @@ impl Plan {
         mut inputs: Vec<Option<HostTensor>>,
     ) -> Result<Vec<torch::Argument>, Error> {
         let mut arguments = Vec::with_capacity(self.inputs.len());
+        let mut left_out: Option<&Argument> = None;
         for (argument, input) in self.schema.arguments.iter().zip(&self.inputs) {
-            match input.and_then(|input| inputs.get_mut(input)?.take()) {
-                Some(tensor) => arguments.push(arguments::fill(argument, tensor, &self.pool)?),
+            match (
+                input.and_then(|input| inputs.get_mut(input)?.take()),
+                left_out,
+            ) {
+                (Some(tensor), None) => {
+                    arguments.push(arguments::fill(argument, tensor, &self.pool)?);
+                }
+                (Some(_), Some(before)) => {
+                    return Err(Error::Input {
+                        name: before.name.clone(),
+                        reason: format!("may be left out only if '{}' is too", argument.name),
+                    });
+                }
                 // TorchScript fills trailing arguments from their defaults.
-                None if argument.has_default => break,
-                None => arguments.push(torch::Argument::None),
+                (None, _) if argument.has_default => left_out = left_out.or(Some(argument)),
+                (None, _) => arguments.push(torch::Argument::None),
             }
         }
         Ok(arguments)
@@ -181,7 +202,7 @@ impl Plan {
     ) -> Result<Vec<HostTensor>, Error> {
         let values = module.forward(&self.arguments(inputs)?);
         let values = values.map_err(|text| Error::Forward(concise(&text)))?;
-        outputs::collect(&self.signature.outputs, values, self.settings.stateful)
+        outputs::collect(&self.signature.outputs, values)
     }
 }
 

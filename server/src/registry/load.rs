@@ -42,9 +42,9 @@ pub enum Error {
     Device(#[from] device::Error),
     /// It asks for a device that is not there.
     #[error(
-        "instance_group: {0} asks for a GPU, but this server runs on the CPU; write kind: KIND_CPU or KIND_AUTO"
+        "instance_group: KIND_GPU asks for a GPU, but this server runs on the CPU; write kind: KIND_CPU or KIND_AUTO"
     )]
-    NoGpu(&'static str),
+    NoGpu,
 }
 
 impl Loader {
@@ -147,7 +147,7 @@ fn open(
         .iter()
         .any(|group| group.kind == InstanceKind::Gpu)
     {
-        return Err(Error::NoGpu("KIND_GPU"));
+        return Err(Error::NoGpu);
     }
     let signature = settings.signature.clone();
     Ok(match settings.backend {

@@ -137,17 +137,17 @@ impl<T> Batcher<T> {
 
     /// Decides what an instance with room should do now. With `hurry` nothing waits for company.
     pub fn poll(&mut self, now: Instant, hurry: bool) -> Decision<T> {
-        let oldest = self
-            .groups
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, group)| group.items.keys().next().copied());
-        let Some((index, group)) = oldest else {
-            return Decision::Idle;
-        };
-        let count = match self.policy.choose(group, now, hurry) {
-            Ok(count) => count,
-            Err(until) => return Decision::Until(until),
+        // The oldest first, but a full batch of one shape does not wait for the company of another.
+        let (mut ready, mut due) = (None, None);
+        for (index, group) in self.groups.iter().enumerate() {
+            let oldest = group.items.keys().next().copied();
+            match self.policy.choose(group, now, hurry) {
+                Ok(count) => ready = ready.into_iter().chain([(oldest, index, count)]).min(),
+                Err(until) => due = due.into_iter().chain([until]).min(),
+            }
+        }
+        let Some((_, index, count)) = ready else {
+            return due.map_or(Decision::Idle, Decision::Until);
         };
         let group = &mut self.groups[index];
         let mut batch = Vec::with_capacity(count);
@@ -190,7 +190,7 @@ impl Policy {
         full |= rows >= self.max_rows;
         let waited_enough = |item: &Item<T>| now >= item.arrived + self.max_delay;
         match group.items.values().next() {
-            _ if full || hurry => Ok(preferred.filter(|_| !hurry && !full).unwrap_or(count)),
+            _ if full || hurry => Ok(count),
             _ if preferred.is_some() => Ok(preferred.unwrap_or(count)),
             Some(oldest) if !waited_enough(oldest) => Err(oldest.arrived + self.max_delay),
             _ => Ok(count),

@@ -35,7 +35,9 @@ struct Sequence<T> {
     /// That of its latest request.
     life: Life,
     items: BTreeMap<Ticket, Item<T>>,
-    /// When its last request came, or was taken.
+    /// Requests that were taken and are not done with.
+    running: usize,
+    /// When its last request came, or was done with.
     active: Instant,
 }
 
@@ -44,6 +46,10 @@ impl<T> Sequence<T> {
     fn is_over(&self) -> bool {
         let latest = self.items.last_key_value();
         latest.is_some_and(|(_, item)| item.end)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.items.is_empty() && self.running == 0
     }
 }
 
@@ -57,7 +63,10 @@ struct Item<T> {
 /// A request continues a sequence that is not there: it did not start, has ended, or was idle for
 /// too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownSequence;
+pub struct UnknownSequence<T>(
+    /// The request.
+    pub T,
+);
 
 impl<T> Sequences<T> {
     /// Makes `slots` free slots.
@@ -90,7 +99,7 @@ impl<T> Sequences<T> {
         now: Instant,
         control: SequenceControl,
         value: T,
-    ) -> Result<Ticket, UnknownSequence> {
+    ) -> Result<Ticket, UnknownSequence<T>> {
         self.expire(now);
         let ticket = self.next;
         let open = self
@@ -99,27 +108,30 @@ impl<T> Sequences<T> {
             .flatten()
             .chain(&mut self.backlog)
             .find(|sequence| sequence.id == control.id);
-        let item = |life| Item {
+        let item = |life, value| Item {
             end: control.end,
             life,
             value,
         };
         match open {
-            Some(sequence) if sequence.is_over() && !control.start => return Err(UnknownSequence),
+            Some(sequence) if sequence.is_over() && !control.start => {
+                return Err(UnknownSequence(value));
+            }
             Some(sequence) => {
                 if control.start {
                     sequence.life = ticket;
                 }
-                sequence.items.insert(ticket, item(sequence.life));
+                sequence.items.insert(ticket, item(sequence.life, value));
                 sequence.active = now;
             }
             None if control.start => self.backlog.push_back(Sequence {
                 id: control.id,
                 life: ticket,
-                items: BTreeMap::from([(ticket, item(ticket))]),
+                items: BTreeMap::from([(ticket, item(ticket, value))]),
+                running: 0,
                 active: now,
             }),
-            None => return Err(UnknownSequence),
+            None => return Err(UnknownSequence(value)),
         }
         self.next += 1;
         self.len += 1;
@@ -127,7 +139,8 @@ impl<T> Sequences<T> {
         Ok(ticket)
     }
 
-    /// Takes a request out, if it still waits. A sequence whose only request goes this way is over.
+    /// Takes a request out, if it still waits. A sequence without a slot whose only request goes this
+    /// way is over.
     pub fn remove(&mut self, ticket: Ticket) -> Option<T> {
         let item = self
             .slots
@@ -148,10 +161,14 @@ impl<T> Sequences<T> {
             && let Some((_, item)) = sequence.items.pop_first()
         {
             sequence.active = now;
+            sequence.running += 1;
             self.len -= 1;
             if item.end {
                 // Requests after the end belong to the sequence's next life.
-                let rest = self.slots[slot].take();
+                let mut rest = self.slots[slot].take();
+                if let Some(rest) = &mut rest {
+                    rest.running = 0;
+                }
                 self.backlog
                     .extend(rest.filter(|rest| !rest.items.is_empty()));
                 self.fill();
@@ -162,18 +179,42 @@ impl<T> Sequences<T> {
             .slots
             .iter()
             .flatten()
-            .filter(|sequence| sequence.items.is_empty());
+            .filter(|sequence| sequence.is_idle());
         match idle.map(|sequence| sequence.active + self.max_idle).min() {
             Some(due) if !self.backlog.is_empty() => Decision::Until(due),
             _ => Decision::Idle,
         }
     }
 
+    /// Notes that a request that was taken is done with: the sequence may be idle from here on.
+    /// Returns whether another waits for its slot.
+    pub fn settle(&mut self, id: &SequenceId, now: Instant) -> bool {
+        let mut open = self.slots.iter_mut().flatten();
+        if let Some(sequence) = open.find(|sequence| sequence.id == *id) {
+            sequence.running = sequence.running.saturating_sub(1);
+            sequence.active = now;
+        }
+        !self.backlog.is_empty()
+    }
+
+    /// Ends all sequences of which nothing waits.
+    pub fn end_idle(&mut self) {
+        for slot in &mut self.slots {
+            if slot
+                .as_ref()
+                .is_some_and(|sequence| sequence.items.is_empty())
+            {
+                *slot = None;
+            }
+        }
+        self.fill();
+    }
+
     /// Ends sequences that were idle for too long.
     fn expire(&mut self, now: Instant) {
         for slot in &mut self.slots {
             if slot.as_ref().is_some_and(|sequence| {
-                sequence.items.is_empty() && now >= sequence.active + self.max_idle
+                sequence.is_idle() && now >= sequence.active + self.max_idle
             }) {
                 *slot = None;
             }
@@ -218,17 +259,17 @@ mod tests {
         let mut sequences = Sequences::new(1, IDLE);
         assert_eq!(
             sequences.push(now, control(1, false, false), 'a'),
-            Err(UnknownSequence)
+            Err(UnknownSequence('a'))
         );
         assert!(sequences.push(now, control(1, true, true), 'b').is_ok());
         assert_eq!(
             sequences.push(now, control(1, false, false), 'c'),
-            Err(UnknownSequence)
+            Err(UnknownSequence('c'))
         );
         assert_eq!(next(&mut sequences, 0, now), Some((0, 'b')));
         assert_eq!(
             sequences.push(now, control(1, false, false), 'd'),
-            Err(UnknownSequence)
+            Err(UnknownSequence('d'))
         );
     }
 
@@ -251,6 +292,8 @@ mod tests {
         sequences.push(now, control(1, true, false), 'a').unwrap();
         sequences.push(now, control(2, true, true), 'b').unwrap();
         assert_eq!(next(&mut sequences, 0, now), Some((0, 'a')));
+        assert_eq!(sequences.poll(0, now), Decision::Idle);
+        assert!(sequences.settle(&SequenceId::Number(1), now));
         assert_eq!(sequences.poll(0, now), Decision::Until(now + IDLE));
         sequences.push(now, control(1, false, true), 'c').unwrap();
         assert_eq!(next(&mut sequences, 0, now), Some((0, 'c')));
@@ -263,13 +306,30 @@ mod tests {
         let mut sequences = Sequences::new(1, IDLE);
         sequences.push(now, control(1, true, false), 'a').unwrap();
         assert_eq!(next(&mut sequences, 0, now), Some((0, 'a')));
-        let later = now + IDLE;
+        // While a request of it runs, a sequence is not idle.
+        let done = now + 2 * IDLE;
+        assert!(sequences.push(done, control(1, false, false), 'x').is_ok());
+        assert_eq!(next(&mut sequences, 0, done), Some((0, 'x')));
+        sequences.settle(&SequenceId::Number(1), done);
+        sequences.settle(&SequenceId::Number(1), done);
+        let later = done + IDLE;
         assert_eq!(
             sequences.push(later, control(1, false, false), 'b'),
-            Err(UnknownSequence)
+            Err(UnknownSequence('b'))
         );
         sequences.push(later, control(2, true, false), 'c').unwrap();
-        assert_eq!(next(&mut sequences, 0, later), Some((1, 'c')));
+        assert_eq!(next(&mut sequences, 0, later), Some((2, 'c')));
+    }
+
+    #[test]
+    fn at_the_end_no_sequence_holds_a_slot_for_nothing() {
+        let now = Instant::now();
+        let mut sequences = Sequences::new(1, IDLE);
+        sequences.push(now, control(1, true, false), 'a').unwrap();
+        sequences.push(now, control(2, true, false), 'b').unwrap();
+        assert_eq!(next(&mut sequences, 0, now), Some((0, 'a')));
+        sequences.end_idle();
+        assert_eq!(next(&mut sequences, 0, now), Some((1, 'b')));
     }
 
     proptest! {

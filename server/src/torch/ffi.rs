@@ -68,6 +68,7 @@ unsafe extern "C" {
         drop_owner: extern "C" fn(*mut c_void),
         error: *mut *mut c_char,
     ) -> *mut c_void;
+    fn fb_tensor_is_shared(tensor: *const c_void) -> bool;
     fn fb_free_text(text: *mut c_char);
 }
 
@@ -239,6 +240,12 @@ pub(crate) fn tensor_over<T: AsRef<[u8]> + Send + 'static>(
     Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
 }
 
+/// Returns whether anything but `tensor` refers to its memory: the model that made it, or a view.
+pub(crate) fn is_shared(tensor: &Tensor) -> bool {
+    // SAFETY: the tensor lives during the call, which only reads its counts.
+    unsafe { fb_tensor_is_shared(tensor.as_ptr().cast()) }
+}
+
 /// Returns the memory of a contiguous CPU tensor of `len` bytes.
 pub(super) fn tensor_bytes(tensor: &Tensor, len: usize) -> &[u8] {
     let data = tensor.data_ptr().cast::<u8>();
@@ -246,7 +253,7 @@ pub(super) fn tensor_bytes(tensor: &Tensor, len: usize) -> &[u8] {
         return &[];
     }
     // SAFETY: a contiguous tensor of `len` bytes begins at `data` and lives as long as the borrow;
-    // `TorchBytes` alone holds it, and never hands it out to be written.
+    // `TorchBytes` is made of tensors that no model holds any more, and never hands them out.
     unsafe { std::slice::from_raw_parts(data, len) }
 }
 

@@ -65,8 +65,21 @@ impl<S: GrpcService> Acceptor<S> {
         }
     }
 
-    /// Closes the listener and returns how many connections were let in and how many refused.
-    pub(super) fn close(self) -> (u64, u64) {
+    /// Lets in those who were connected before the drain began, and closes the listener. Closing it
+    /// on them would reset connections on which calls may be under way already, as far as their
+    /// clients know. Returns how many connections were let in and how many refused.
+    pub(super) fn close(mut self) -> (u64, u64) {
+        if let Ok(backlog) = SockRef::from(&self.listener).try_clone() {
+            // The socket does not block, so this ends with the backlog.
+            while let Ok((socket, peer)) = backlog.accept() {
+                let socket = socket.set_nonblocking(true).map(|()| socket.into());
+                if let (Ok(socket), Some(peer)) =
+                    (socket.and_then(TcpStream::from_std), peer.as_socket())
+                {
+                    self.admit(socket, peer);
+                }
+            }
+        }
         (self.accepted, self.refusals.total())
     }
 

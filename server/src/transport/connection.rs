@@ -2,13 +2,17 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tower_service::Service;
 
 use super::preface::{self, Prefaced};
 use super::tasks::{CallExecutor, Tasks};
@@ -16,9 +20,40 @@ use super::{Config, GrpcService, http2};
 
 type Http2<S> = hyper::server::conn::http2::Connection<
     TokioIo<Prefaced<TcpStream>>,
-    TowerToHyperService<S>,
+    TowerToHyperService<Tagged<S>>,
     CallExecutor,
 >;
+
+/// How long the drain waits for a preface that is on its way.
+const LAST_PREFACES: Duration = Duration::from_millis(250);
+
+/// Tells the streams of a connection, as an extension of their requests, when to read no more.
+#[derive(Debug, Clone)]
+pub struct Draining(pub CancellationToken);
+
+/// Puts [`Draining`] into the extensions of each request.
+#[derive(Debug, Clone)]
+struct Tagged<S> {
+    inner: S,
+    draining: CancellationToken,
+}
+
+impl<S: GrpcService> Service<Request<Incoming>> for Tagged<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> S::Future {
+        request
+            .extensions_mut()
+            .insert(Draining(self.draining.clone()));
+        self.inner.call(request)
+    }
+}
 
 /// What a connection needs to know of the rest.
 #[derive(Debug)]
@@ -57,9 +92,14 @@ impl Connection {
         let Some(socket) = self.preface(socket).await else {
             return;
         };
+        let draining = self.drain.child_token();
+        let service = Tagged {
+            inner: service,
+            draining: draining.clone(),
+        };
         let connection = http2::builder(&self.config, self.tasks.call_executor())
             .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-        match self.drive(Box::pin(connection)).await {
+        match self.drive(Box::pin(connection), &draining).await {
             Finish::Ended(Ok(())) => {}
             Finish::Ended(Err(error)) => {
                 tracing::debug!(peer = %self.peer, %error, "connection failed");
@@ -71,7 +111,16 @@ impl Connection {
 
     async fn preface(&self, socket: TcpStream) -> Option<Prefaced<TcpStream>> {
         let reading = timeout(self.config.preface_timeout, preface::read(socket));
-        match self.drain.run_until_cancelled(reading).await? {
+        // Who connected just before the drain has its preface, and perhaps a call, on the way.
+        let too_late = async {
+            self.drain.cancelled().await;
+            sleep(LAST_PREFACES).await;
+        };
+        let read = tokio::select! {
+            read = reading => read,
+            () = too_late => return None,
+        };
+        match read {
             Ok(Ok(socket)) => Some(socket),
             Ok(Err(error)) => {
                 tracing::debug!(peer = %self.peer, %error, "connection without a preface");
@@ -84,13 +133,19 @@ impl Connection {
         }
     }
 
-    async fn drive<S: GrpcService>(&self, mut connection: Pin<Box<Http2<S>>>) -> Finish {
+    async fn drive<S: GrpcService>(
+        &self,
+        mut connection: Pin<Box<Http2<S>>>,
+        draining: &CancellationToken,
+    ) -> Finish {
         let is_old = tokio::select! {
             result = connection.as_mut() => return Finish::Ended(result),
             () = self.drain.cancelled() => false,
             () = sleep(self.max_age) => true,
         };
+        // No new calls, and streams answer what they have read and end.
         connection.as_mut().graceful_shutdown();
+        draining.cancel();
         let no_more_time = async {
             if is_old {
                 let grace = sleep(self.config.max_connection_age_grace);

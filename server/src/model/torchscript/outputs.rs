@@ -11,18 +11,14 @@ use crate::{
     },
     signature::TensorSpec,
     tensor::{HostData, HostTensor},
-    torch::{Output, TorchBytes, datatype},
+    torch::{self, Output, TorchBytes, datatype},
 };
 
-/// Finds each output of the configuration among `values`. With `copy`, no output shares memory with
-/// the model.
-pub(super) fn collect(
-    specs: &[TensorSpec],
-    values: Vec<Output>,
-    copy: bool,
-) -> Result<Vec<HostTensor>, Error> {
+/// Finds each output of the configuration among `values`. An output whose memory the model kept is
+/// copied, since its next call may write to it.
+pub(super) fn collect(specs: &[TensorSpec], values: Vec<Output>) -> Result<Vec<HostTensor>, Error> {
     let tensor = |(spec, place): (&TensorSpec, usize)| match values.get(place) {
-        Some(Output::Tensor(tensor)) => from_tensor(spec, tensor, copy),
+        Some(Output::Tensor(tensor)) => from_tensor(spec, tensor),
         Some(Output::Texts { count, elements }) => from_texts(spec, *count, elements),
         Some(Output::Other) => Err(mismatch(spec, "no tensor", "a tensor")),
         None => Err(mismatch(spec, "absent", "a tensor")),
@@ -35,7 +31,7 @@ fn places(specs: &[TensorSpec]) -> Vec<usize> {
     all_places(specs, indexed).unwrap_or_else(|| (0..specs.len()).collect())
 }
 
-fn from_tensor(spec: &TensorSpec, tensor: &Tensor, copy: bool) -> Result<HostTensor, Error> {
+fn from_tensor(spec: &TensorSpec, tensor: &Tensor) -> Result<HostTensor, Error> {
     let failed = |error: TchError| Error::Forward(concise(&error.to_string()));
     let kind = tensor.f_kind().map_err(failed)?;
     let Some(datatype) = datatype(kind).filter(|datatype| *datatype == spec.datatype) else {
@@ -43,7 +39,7 @@ fn from_tensor(spec: &TensorSpec, tensor: &Tensor, copy: bool) -> Result<HostTen
     };
     let shape =
         Shape::new(tensor.size()).map_err(|error| mismatch(spec, &error.to_string(), "a shape"))?;
-    let bytes = if copy {
+    let bytes = if torch::is_shared(tensor) {
         TorchBytes::new(&tensor.f_detach_copy().map_err(failed)?)
     } else {
         TorchBytes::new(tensor)

@@ -52,7 +52,7 @@ fn agree(plan: &Plan, mut saved: Module) -> Result<bool, Error> {
 
 /// Makes up a request: small numbers that are not all the same.
 fn request(plan: &Plan) -> Result<Vec<Option<HostTensor>>, Error> {
-    let batch = i64::from(plan.signature.max_batch_size > 0);
+    let batch = plan.signature.is_batching().then_some(1);
     plan.signature
         .inputs
         .iter()
@@ -60,9 +60,8 @@ fn request(plan: &Plan) -> Result<Vec<Option<HostTensor>>, Error> {
         .collect()
 }
 
-fn tensor(spec: &TensorSpec, batch: i64) -> Result<HostTensor, Error> {
+fn tensor(spec: &TensorSpec, batch: Option<i64>) -> Result<HostTensor, Error> {
     let open = |dim: &i64| if *dim < 0 { OPEN_DIMENSION } else { *dim };
-    let batch = (batch > 0).then_some(batch);
     let dims = batch
         .into_iter()
         .chain(spec.dims.iter().map(open))

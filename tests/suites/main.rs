@@ -11,6 +11,7 @@ mod conversation;
 mod detect;
 mod freezing;
 mod protocol;
+mod queue;
 mod readme;
 #[path = "../../client/examples/vad_stream/segments.rs"]
 mod segments;

@@ -257,6 +257,24 @@ fn a_job_nobody_waits_for_is_not_run() {
 }
 
 #[test]
+fn a_member_that_goes_before_its_batch_is_gathered_leaves_no_rows() {
+    let rig = rig(Arc::new(Cpu), &batching(), 3, Mode::Inline);
+    let (gone, gone_answer) = Reply::channel();
+    let (stays, _answer) = Reply::channel();
+    let jobs = vec![rig.job(2, 7, gone), rig.job(1, 8, stays)];
+    let depth = Arc::new(Depth::new(NonZeroUsize::MIN));
+    let mut batch = Batch::new(jobs, depth.acquire());
+    drop(gone_answer);
+    assert!(batch.prune());
+    let inputs = batch.gather(&Pool::new(0)).unwrap();
+    let input = inputs[0].as_ref().unwrap();
+    assert_eq!(input.shape.dims(), [1, 4]);
+    assert_eq!(input.data.as_ref(), [8; 4]);
+    drop((batch, inputs));
+    rig.finish();
+}
+
+#[test]
 fn a_deadline_that_has_passed_is_answered_without_a_pass() {
     let rig = rig(stage_times(0, 0, 0), &Scheduling::Each, 3, Mode::Stages);
     let (reply, answer) = Reply::channel();

@@ -3,7 +3,7 @@ use std::{future::pending, time::Duration};
 use forebay_client::Code;
 
 use super::{
-    Finished, Limits, closed, open,
+    End, Finished, Limits, closed, open,
     scripted::{Queue, Scripted, flight, pace},
 };
 use crate::{
@@ -274,7 +274,7 @@ async fn a_stopped_run_keeps_its_accounts() {
         stop,
     )
     .await;
-    assert!(finished.interrupted);
+    assert_eq!(finished.end, End::Stopped);
     let counts = summary(&finished).counts;
     assert!(
         (150..250).contains(&counts.offered) && counts.ok == counts.offered,
@@ -310,6 +310,37 @@ async fn a_closed_loop_keeps_its_concurrency_and_its_end() {
         summary.backlog
     );
     assert!(summary.warmup >= 8 * 45);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_loop_gives_up_a_target_that_fails_at_once() {
+    let load = closed::Load {
+        concurrency: 8,
+        warmup: Duration::ZERO,
+        duration: Some(Duration::from_secs(60)),
+        requests: None,
+        sequences: false,
+    };
+    let run = |fails: fn(u64) -> bool| async move {
+        let origin = clock::now();
+        let target = Scripted {
+            origin,
+            script: move |number, _| match fails(number) {
+                true => (Duration::ZERO, Outcome::Failed(Code::Unavailable)),
+                false => (ms(100), Outcome::Ok),
+            },
+        };
+        closed::run(flight(target, origin, LIMITS), load, pending()).await
+    };
+    let dead = run(|number| number >= 100).await;
+    assert_eq!(dead.end, End::GivenUp(closed::FAILURES));
+    let counts = summary(&dead).counts;
+    assert_eq!(counts.ok, 100);
+    assert!(counts.failed < closed::FAILURES + 8, "{counts:?}");
+    // One answer in ten keeps a run going, however many fail in all.
+    let shedding = run(|number| number % 10 != 0).await;
+    assert_eq!(shedding.end, End::Complete);
+    assert!(summary(&shedding).counts.failed > 2 * closed::FAILURES);
 }
 
 #[tokio::test(start_paused = true)]

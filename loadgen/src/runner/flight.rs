@@ -91,7 +91,7 @@ impl<T: Target> Flight<T> {
             let answer = match time::timeout(timeout, target.send(Shot { number, place })).await {
                 Ok(answer) => rename_late(answer, began + timeout),
                 Err(_) => Answer {
-                    sent: began,
+                    sent: None,
                     first: None,
                     done: clock::now(),
                     outcome: Outcome::TimedOut,
@@ -181,7 +181,7 @@ impl<T: Target> Flight<T> {
         self.records.push(Record {
             number,
             intended: waiting.intended,
-            sent: Some(offset(answer.sent)),
+            sent: answer.sent.map(offset),
             first: answer.first.map(offset),
             done: offset(answer.done),
             outcome: answer.outcome,

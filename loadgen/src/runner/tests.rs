@@ -236,6 +236,7 @@ async fn timeouts_and_errors_never_improve_a_percentile() {
     assert!(rejected.errors.max().unwrap() < ms(2));
     let late = summary(&offer(Outcome::Ok, 60_000).await);
     assert_eq!((late.counts.ok, late.counts.timed_out), (950, 50));
+    assert_eq!(late.lag.samples(), 950);
     assert!(seconds(&late, p99) >= 0.1 && late.response.percentile(p99).at_least);
 }
 
@@ -356,7 +357,7 @@ async fn sequences_take_their_steps_in_order_and_share_no_number() {
             self.0.lock().unwrap().push(shot.place.unwrap());
             tokio::time::sleep(ms(1 + shot.number % 3)).await;
             Answer {
-                sent,
+                sent: Some(sent),
                 first: None,
                 done: clock::now(),
                 outcome: Outcome::Ok,

@@ -24,7 +24,7 @@ impl Target for Taker {
         assert!(request.bytes() > 0);
         let sent = clock::now();
         Answer {
-            sent,
+            sent: Some(sent),
             first: None,
             done: sent,
             outcome: Outcome::Ok,

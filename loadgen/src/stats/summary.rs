@@ -18,7 +18,7 @@ pub struct Summary {
     pub service: Latencies,
     /// From the send to the first byte, over correct answers only.
     pub first_byte: Latencies,
-    /// How late sends were, over everything sent.
+    /// How late sends were, over every request of which that is known: failed ones do not tell.
     pub lag: Latencies,
     /// From the intended send, over errors and timeouts only.
     pub errors: Latencies,

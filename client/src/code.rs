@@ -124,7 +124,8 @@ impl Code {
             Self::OutOfRange => (
                 "OUT_OF_RANGE",
                 false,
-                true,
+                // The transport's own word as well, for a reply longer than this client takes.
+                false,
                 "send smaller messages or raise the limit",
             ),
             Self::Unimplemented => (

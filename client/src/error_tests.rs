@@ -30,6 +30,7 @@ fn retries_are_advised_where_they_can_help() {
         (failed(Code::InvalidArgument), NO, YES),
         (failed(Code::NotFound), NO, YES),
         (failed(Code::Unimplemented), NO, YES),
+        (failed(Code::OutOfRange), NO, NO),
         (failed(Code::DeadlineExceeded), NO, NO),
         (failed(Code::Internal), NO, NO),
         (failed(Code::Unknown), NO, NO),

@@ -57,6 +57,17 @@ pub struct Finished {
     pub offered: u64,
     /// When arrivals ended, from the start.
     pub arrivals_ended: Duration,
-    /// Whether the run was stopped before its end.
-    pub interrupted: bool,
+    /// Why they ended.
+    pub end: End,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The load was offered whole.
+    Complete,
+    /// It was stopped before.
+    Stopped,
+    /// So many requests failed one after the other that it was given up.
+    GivenUp(u64),
 }

@@ -32,8 +32,9 @@ pub struct Place {
 /// What came of a [`Shot`].
 #[derive(Debug, Clone, Copy)]
 pub struct Answer {
-    /// When the request was handed to the transport.
-    pub sent: Instant,
+    /// When the request was handed to the transport; `None` where that is not known, which is so for
+    /// failures: when the call began says nothing of when, or whether, it was sent.
+    pub sent: Option<Instant>,
     /// When the first byte of the answer was there.
     pub first: Option<Instant>,
     /// When the answer was whole or the error known.

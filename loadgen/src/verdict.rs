@@ -4,7 +4,10 @@ use std::{fmt, process::ExitCode, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::{QUANTILES, Summary};
+use crate::{
+    runner::End,
+    stats::{QUANTILES, Summary},
+};
 
 /// The lag that is always allowed at p99.
 const LAG: Duration = Duration::from_millis(1);
@@ -43,8 +46,8 @@ pub struct Verdict {
 pub struct Evidence {
     /// Whether requests were sent by a schedule.
     pub open: bool,
-    /// Whether the run was stopped before its end.
-    pub interrupted: bool,
+    /// Why the run ended.
+    pub end: End,
     /// The requests that were allowed in flight.
     pub max_in_flight: usize,
     /// The share of its cores that the client used, where known.
@@ -96,8 +99,13 @@ impl fmt::Display for Status {
 fn invalid(summary: &Summary, evidence: &Evidence) -> Vec<String> {
     let counts = &summary.counts;
     let mut reasons = Vec::new();
-    if evidence.interrupted {
-        reasons.push("the run was stopped before its end".to_owned());
+    match evidence.end {
+        End::Complete => {}
+        End::Stopped => reasons.push("the run was stopped before its end".to_owned()),
+        End::GivenUp(failures) => reasons.push(format!(
+            "the run was given up after {failures} failures in a row; see whether the server is up \
+             and takes these requests"
+        )),
     }
     if counts.ok == 0 {
         reasons.push("no request got a correct answer".to_owned());
@@ -188,7 +196,7 @@ mod tests {
 
     const FAIR: Evidence = Evidence {
         open: true,
-        interrupted: false,
+        end: End::Complete,
         max_in_flight: 64,
         cpu_share: Some(0.3),
         shared_cores: None,
@@ -280,6 +288,18 @@ mod tests {
             |_, _| {},
         );
         assert!(busy.notes[0].contains("another client"), "{busy:?}");
+    }
+
+    #[test]
+    fn a_run_that_did_not_come_to_its_end_is_invalid_and_says_why() {
+        for (end, why) in [
+            (End::Stopped, "stopped before its end"),
+            (End::GivenUp(1000), "given up after 1000 failures in a row"),
+        ] {
+            let verdict = judge(Evidence { end, ..FAIR }, |_, _| {});
+            assert_eq!(verdict.status, Status::Invalid);
+            assert!(verdict.reasons[0].contains(why), "{verdict:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,28 @@ use crate::{
     workspace::Workspace,
 };
 
+/// What cargo is asked instead of nextest. Tests that assert times run by themselves, as nextest's
+/// configuration has it.
+const WITHOUT_NEXTEST: [&[&str]; 2] = [
+    &[
+        "test",
+        "--workspace",
+        "--locked",
+        "--",
+        "--skip",
+        "timing::",
+    ],
+    &[
+        "test",
+        "--workspace",
+        "--locked",
+        "--tests",
+        "timing::",
+        "--",
+        "--test-threads=1",
+    ],
+];
+
 /// Runs all tests of the workspace.
 pub(crate) fn command(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     libtorch::ensure(workspace, interrupt)?;
@@ -21,18 +43,21 @@ pub(crate) fn command(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
             "cargo-nextest is not installed: tests run by `cargo test`, without its limits on \
              time (`cargo install --locked cargo-nextest` gets it)"
         ))?;
-        return cargo(workspace, &["test", "--workspace"], &fixtures, interrupt);
+        for arguments in WITHOUT_NEXTEST {
+            cargo(workspace, arguments, &fixtures, interrupt)?;
+        }
+        return Ok(());
     }
     cargo(
         workspace,
-        &["nextest", "run", "--workspace"],
+        &["nextest", "run", "--workspace", "--locked"],
         &fixtures,
         interrupt,
     )?;
     // nextest does not run the examples in documentation.
     cargo(
         workspace,
-        &["test", "--workspace", "--doc"],
+        &["test", "--workspace", "--locked", "--doc"],
         &fixtures,
         interrupt,
     )
@@ -45,10 +70,7 @@ fn cargo(
     interrupt: &Interrupt,
 ) -> Result<()> {
     let mut cargo = workspace.cargo();
-    cargo
-        .args(arguments)
-        .arg("--locked")
-        .env("FOREBAY_FIXTURES", fixtures);
+    cargo.args(arguments).env("FOREBAY_FIXTURES", fixtures);
     process::run(&mut cargo, interrupt)
 }
 

@@ -29,7 +29,7 @@ impl Workspace {
             reason = "xtask has no configuration; these are the users' names for their libraries"
         )]
         let (named, library_path) = (
-            std::env::var_os("LIBTORCH").map(PathBuf::from),
+            std::env::var_os("LIBTORCH").map(|path| absolute(path.into())),
             std::env::var_os("LD_LIBRARY_PATH"),
         );
         // Cargo sets LIBTORCH to our own folder where the user did not set it.
@@ -113,6 +113,12 @@ impl Workspace {
     }
 }
 
+/// Returns `path` as it is from any folder: cargo and the programs it runs have others than ours.
+fn absolute(path: PathBuf) -> PathBuf {
+    // Fails for an empty path, which names nothing, and where our own folder is gone.
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// What we need of `cargo metadata`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Metadata {
@@ -138,4 +144,17 @@ pub(crate) struct Target {
     pub(crate) name: String,
     /// Its kinds: `bin`, `bench`, ...
     pub(crate) kind: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_path_is_taken_from_the_folder_of_the_user() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(absolute("libs/torch".into()), here.join("libs/torch"));
+        assert_eq!(absolute("/opt/torch".into()), Path::new("/opt/torch"));
+        assert_eq!(absolute(PathBuf::new()), Path::new(""));
+    }
 }

@@ -137,7 +137,7 @@ fn latencies(out: &mut String, report: &Report) -> fmt::Result {
             "first byte: from the send, over correct answers",
             &latency.first_byte,
         ),
-        ("lag: how late sends were", &latency.lag),
+        ("lag: how late sends were, over answers", &latency.lag),
     ];
     if latency.errors.samples > 0 {
         rows.push((
@@ -167,12 +167,13 @@ fn table(out: &mut String, title: &str, rows: &[(&str, &Distribution)]) -> fmt::
     out.push_str("<th>max</th></tr>\n");
     let sign = |text: String| text.replace(">=", "≥");
     for (name, row) in rows {
+        let open = row.censored + row.never > 0;
         write!(
             out,
             "<tr><td>{}</td><td>{}</td><td>{}</td>",
             escape(name),
             row.samples,
-            cell(row.mean_ms, false)
+            sign(cell(row.mean_ms, open))
         )?;
         for percentile in &row.percentiles {
             write!(
@@ -192,7 +193,6 @@ fn table(out: &mut String, title: &str, rows: &[(&str, &Distribution)]) -> fmt::
             }
             out.push_str("</td>");
         }
-        let open = row.censored + row.never > 0;
         writeln!(out, "<td>{}</td></tr>", sign(cell(row.max_ms, open)))?;
     }
     out.push_str("</table></div>\n");

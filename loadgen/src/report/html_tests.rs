@@ -7,6 +7,7 @@ use crate::{
         Pacing, Report, RunReport, SCHEMA, ServerReport, StageReport, ThroughputReport,
         WindowReport, html::page, table::Table,
     },
+    runner::End,
     schedule::Arrivals,
     stats::{Summary, windows},
     verdict::{Evidence, Verdict},
@@ -44,7 +45,7 @@ fn report(records: &[Record]) -> Report {
     let summary = Summary::of(records, second, Some(second * 9), second);
     let evidence = Evidence {
         open: true,
-        interrupted: false,
+        end: End::Complete,
         max_in_flight: 64,
         cpu_share: None,
         shared_cores: Some(2),

@@ -103,7 +103,7 @@ fn latencies(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     }
     writeln!(
         f,
-        "response from the intended send over all offered; service from the send over answers; lag how late sends were"
+        "response from the intended send over all offered; service from the send over answers; lag how late sends were, of answers"
     )?;
     let bounds: Vec<String> = latency
         .response
@@ -168,7 +168,8 @@ fn header(f: &mut fmt::Formatter<'_>, title: &str) -> fmt::Result {
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, distribution: &Distribution) -> fmt::Result {
     let mut line = String::new();
-    write!(line, "{name:<17}{:>11}", cell(distribution.mean_ms, false))?;
+    let open = distribution.censored + distribution.never > 0;
+    write!(line, "{name:<17}{:>11}", cell(distribution.mean_ms, open))?;
     for percentile in &distribution.percentiles {
         write!(
             line,
@@ -176,7 +177,6 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, distribution: &Distribution) -> f
             cell(percentile.value_ms, percentile.at_least)
         )?;
     }
-    let open = distribution.censored + distribution.never > 0;
     writeln!(f, "{line}{:>11}", cell(distribution.max_ms, open))
 }
 
@@ -215,7 +215,29 @@ fn rate(rate: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::stats::Latencies;
+
+    #[test]
+    fn a_mean_that_lacks_failures_is_marked_as_a_lower_bound() {
+        struct Row(Distribution);
+        impl fmt::Display for Row {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                row(f, "response", &self.0)
+            }
+        }
+        let mut latencies = Latencies::new();
+        latencies.record(Duration::from_millis(5));
+        let mean = |latencies: &Latencies| {
+            let line = Row(Distribution::from(latencies)).to_string();
+            line.split_whitespace().nth(1).unwrap().to_owned()
+        };
+        assert!(!mean(&latencies).starts_with(">="));
+        latencies.record_never();
+        assert!(mean(&latencies).starts_with(">="));
+    }
 
     #[test]
     fn cells_keep_three_digits_or_more_and_mark_lower_bounds() {

@@ -34,7 +34,7 @@ pub(super) fn report(
     let client = client(args, measured);
     let evidence = Evidence {
         open: schedule.is_some(),
-        interrupted: finished.interrupted,
+        end: finished.end,
         max_in_flight: args.max_in_flight(),
         cpu_share: client.cpu_share,
         shared_cores: client.shares_machine.then_some(client.cores),

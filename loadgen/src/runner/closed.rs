@@ -7,7 +7,7 @@ use std::{pin::pin, time::Duration};
 
 use tokio::time;
 
-use super::{Finished, Flight};
+use super::{End, Finished, Flight};
 use crate::{
     pacer::Arrival,
     target::{Place, Target},
@@ -15,6 +15,10 @@ use crate::{
 
 /// Requests in one sequence.
 pub const SEQUENCE_LENGTH: u64 = 8;
+
+/// Failures in a row after which the target counts as gone. A closed loop has no other brake: where
+/// requests fail at once, nothing but the speed of this machine says how many there are.
+pub const FAILURES: u64 = 1000;
 
 /// How long, and how much at once.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +35,8 @@ pub struct Load {
     pub sequences: bool,
 }
 
-/// Keeps `load.concurrency` requests in flight until the load's end or until `stop` resolves, then
-/// drains.
+/// Keeps `load.concurrency` requests in flight until the load's end, until `stop` resolves or until
+/// [`FAILURES`] requests have failed without a correct answer between them, then drains.
 pub async fn run<T: Target>(
     mut flight: Flight<T>,
     load: Load,
@@ -45,7 +49,7 @@ pub async fn run<T: Target>(
     let mut idle: Vec<usize> = (0..load.concurrency).rev().collect();
     let mut sequences = vec![0u64; load.concurrency];
     let (mut number, mut measured) = (0, 0);
-    let interrupted = loop {
+    let ended = loop {
         while let Some(slot) = idle.pop() {
             let intended = flight.elapsed();
             if intended >= end || load.requests.is_some_and(|limit| measured >= limit) {
@@ -61,15 +65,21 @@ pub async fn run<T: Target>(
         let left = end.saturating_sub(flight.elapsed());
         tokio::select! {
             biased;
-            () = &mut stop => break true,
-            () = time::sleep(left) => break false,
+            () = &mut stop => break End::Stopped,
+            () = time::sleep(left) => break End::Complete,
             slot = flight.land() => match slot {
-                Some(slot) => idle.push(slot),
-                None => break false,
+                Some(slot) => {
+                    let failures = flight.failures_in_a_row();
+                    if failures >= FAILURES {
+                        break End::GivenUp(failures);
+                    }
+                    idle.push(slot);
+                }
+                None => break End::Complete,
             },
         }
     };
-    flight.finish(interrupted).await
+    flight.finish(ended).await
 }
 
 /// Returns the next place of a slot, whose sequences never share a number with another slot's.

@@ -14,7 +14,7 @@ use tokio::{
     time,
 };
 
-use super::{Finished, Setup};
+use super::{End, Finished, Setup};
 use crate::{
     clock,
     pacer::Arrival,
@@ -30,6 +30,8 @@ pub struct Flight<T> {
     open: HashMap<u64, Waiting>,
     records: Vec<Record>,
     offered: u64,
+    /// Failures since the last correct answer.
+    failures: u64,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,7 @@ impl<T: Target> Flight<T> {
             open: HashMap::new(),
             records: Vec::new(),
             offered: 0,
+            failures: 0,
         }
     }
 
@@ -70,6 +73,12 @@ impl<T: Target> Flight<T> {
         self.open.is_empty()
     }
 
+    /// Returns how many requests have failed since the last correct answer. Those that timed out
+    /// are left aside: they bring no more than their timeout lets them.
+    pub fn failures_in_a_row(&self) -> u64 {
+        self.failures
+    }
+
     /// Sends a request on a task of its own. `slot` comes back when it lands.
     pub fn launch(&mut self, arrival: Arrival, slot: usize, place: Option<Place>) {
         let Arrival { number, intended } = arrival;
@@ -82,7 +91,7 @@ impl<T: Target> Flight<T> {
             let answer = match time::timeout(timeout, target.send(Shot { number, place })).await {
                 Ok(answer) => rename_late(answer, began + timeout),
                 Err(_) => Answer {
-                    sent: began,
+                    sent: None,
                     first: None,
                     done: clock::now(),
                     outcome: Outcome::TimedOut,
@@ -126,7 +135,7 @@ impl<T: Target> Flight<T> {
     }
 
     /// Waits up to the grace period for what is in flight and gives the rest up as unfinished.
-    pub async fn finish(mut self, interrupted: bool) -> Finished {
+    pub async fn finish(mut self, end: End) -> Finished {
         let arrivals_ended = self.elapsed();
         let grace = self.setup.limits.grace;
         // Running out of grace is no failure: what is still open is recorded below.
@@ -149,7 +158,7 @@ impl<T: Target> Flight<T> {
             records: self.records,
             offered: self.offered,
             arrivals_ended,
-            interrupted,
+            end,
         }
     }
 
@@ -163,11 +172,16 @@ impl<T: Target> Flight<T> {
             },
         };
         let waiting = self.open.remove(&number)?;
+        match answer.outcome {
+            Outcome::Ok => self.failures = 0,
+            Outcome::Failed(_) => self.failures += 1,
+            Outcome::TimedOut | Outcome::Unfinished | Outcome::NotSent => {}
+        }
         let offset = |at: Instant| at.saturating_duration_since(self.setup.origin);
         self.records.push(Record {
             number,
             intended: waiting.intended,
-            sent: Some(offset(answer.sent)),
+            sent: answer.sent.map(offset),
             first: answer.first.map(offset),
             done: offset(answer.done),
             outcome: answer.outcome,

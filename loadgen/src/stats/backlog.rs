@@ -21,6 +21,8 @@ pub struct Backlog {
     pub growth_per_second: f64,
     /// How much the line rises from start to end.
     pub growth: f64,
+    /// How far the counts scatter around the line: the standard deviation from it.
+    pub scatter: f64,
 }
 
 impl Backlog {
@@ -57,13 +59,17 @@ impl Backlog {
             peak: looks.iter().copied().max().unwrap_or_default(),
             growth_per_second: if seconds > 0.0 { growth / seconds } else { 0.0 },
             growth,
+            scatter: scatter(&looks, mean, per_look),
         }
     }
 
     /// Returns whether the growth is more than the noise of a load that is sustained: it exceeds
-    /// the mean itself and 2 % of the `offered` requests.
+    /// three times the scatter, 10 requests and 2 % of the `offered` ones. What was in flight at
+    /// the start, after a warm-up of any length, plays no part in it.
     pub fn grows(&self, offered: u64) -> bool {
-        self.growth > self.mean && self.growth > 10.0 && self.growth > offered as f64 * 0.02
+        self.growth > 3.0 * self.scatter
+            && self.growth > 10.0
+            && self.growth > offered as f64 * 0.02
     }
 }
 
@@ -79,13 +85,27 @@ fn slope(looks: &[u64], mean: f64) -> f64 {
     product / square
 }
 
+/// Returns the standard deviation of `looks` from the line through their mean with this slope.
+fn scatter(looks: &[u64], mean: f64, slope: f64) -> f64 {
+    let middle = (looks.len() as f64 - 1.0) / 2.0;
+    let squares = looks.iter().enumerate().map(|(position, &look)| {
+        let line = mean + slope * (position as f64 - middle);
+        (look as f64 - line).powi(2)
+    });
+    (squares.sum::<f64>() / looks.len() as f64).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Returns requests every 10 ms that take what `took` says of their intended time.
+    /// Returns 5 s of requests every 10 ms that take what `took` says of their intended time.
     fn requests(took: impl Fn(u64) -> u64) -> Vec<Record> {
-        (0..500)
+        requests_of(5, took)
+    }
+
+    fn requests_of(seconds: u64, took: impl Fn(u64) -> u64) -> Vec<Record> {
+        (0..seconds * 100)
             .map(|number| Record {
                 number,
                 intended: Duration::from_millis(number * 10),
@@ -117,6 +137,26 @@ mod tests {
     }
 
     #[test]
+    fn an_overload_is_one_however_long_the_warm_up_let_it_grow() {
+        for warmup in [1, 5, 15] {
+            let records = requests_of(warmup + 10, |at| at);
+            let overload = Backlog::of(&records, Duration::from_secs(warmup));
+            assert!(
+                (overload.growth - 500.0).abs() < 20.0 && overload.grows(1000),
+                "{warmup} s: {overload:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn waves_of_a_load_that_is_sustained_are_no_growth() {
+        // Every two seconds the answers slow down by one second.
+        let waves = requests_of(15, |at| 500 + (at % 2000) / 2);
+        let waves = Backlog::of(&waves, Duration::from_secs(5));
+        assert!(waves.peak > 90 && !waves.grows(1000), "{waves:?}");
+    }
+
+    #[test]
     fn what_the_warm_up_left_in_flight_is_there_from_the_start() {
         // Each takes a second: 100 are in flight once the first second is over.
         let steady = Backlog::of(&requests(|_| 1000), Duration::from_secs(1));
@@ -128,13 +168,18 @@ mod tests {
 
     #[test]
     fn one_stall_that_is_worked_off_is_no_growth() {
-        let stalled = backlog(&requests(|at| {
-            if (1000..2000).contains(&at) {
-                2000 - at
-            } else {
-                3
-            }
-        }));
-        assert!(stalled.peak > 90 && !stalled.grows(500), "{stalled:?}");
+        for begin in [1000, 3000] {
+            let end = begin + 1000;
+            let stalled = backlog(&requests(|at| {
+                if (begin..end).contains(&at) {
+                    end - at
+                } else {
+                    3
+                }
+            }));
+            assert!(stalled.peak > 90 && !stalled.grows(500), "{stalled:?}");
+            // A late one tilts the line well above the other bounds.
+            assert_eq!(stalled.growth > 20.0, begin == 3000, "{stalled:?}");
+        }
     }
 }

@@ -18,7 +18,7 @@ pub struct Summary {
     pub service: Latencies,
     /// From the send to the first byte, over correct answers only.
     pub first_byte: Latencies,
-    /// How late sends were, over everything sent.
+    /// How late sends were, over every request of which that is known: failed ones do not tell.
     pub lag: Latencies,
     /// From the intended send, over errors and timeouts only.
     pub errors: Latencies,
@@ -48,12 +48,13 @@ pub struct StageLatencies {
     pub rest: Latencies,
 }
 
-/// The time from the first intended send to the last correct answer.
+/// The time from the first intended send to the last answer, correct or not, and never less than to
+/// the last intended send: a target that dies halfway has the whole time counted against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
     /// The first intended send.
     pub start: Duration,
-    /// The end of the last correct answer.
+    /// The end of the last answer, or the last intended send where that is later.
     pub end: Duration,
 }
 
@@ -140,16 +141,15 @@ impl Summary {
 }
 
 fn span(measured: &[&Record]) -> Span {
-    let ok = measured
+    // A wait that was given up has no end of its own: how long it lasted is the client's choice.
+    let answered = measured
         .iter()
-        .filter(|record| record.outcome == Outcome::Ok);
+        .filter(|record| matches!(record.outcome, Outcome::Ok | Outcome::Failed(_)))
+        .map(|record| record.done);
+    let intended = || measured.iter().map(|record| record.intended);
     Span {
-        start: measured
-            .iter()
-            .map(|record| record.intended)
-            .min()
-            .unwrap_or_default(),
-        end: ok.map(|record| record.done).max().unwrap_or_default(),
+        start: intended().min().unwrap_or_default(),
+        end: answered.chain(intended()).max().unwrap_or_default(),
     }
 }
 

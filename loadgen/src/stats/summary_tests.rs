@@ -36,6 +36,40 @@ fn throughput_is_answers_over_the_time_they_took_and_not_over_whole_seconds() {
 }
 
 #[test]
+fn a_target_that_dies_halfway_has_half_the_throughput() {
+    let dies = |outcome: Outcome, took: u64| {
+        let records: Vec<Record> = (0..1000u64)
+            .map(|n| match n {
+                0..500 => record(n, n * 10, n * 10, n * 10 + 5, Outcome::Ok),
+                _ => record(n, n * 10, n * 10, n * 10 + took, outcome),
+            })
+            .collect();
+        let summary = Summary::of(&records, Duration::ZERO, None, ms(1000));
+        summary.span.rate(summary.counts.ok).unwrap()
+    };
+    for (outcome, took) in [
+        (Outcome::Failed(Code::Unavailable), 0),
+        (Outcome::Failed(Code::Unavailable), 5),
+        (Outcome::TimedOut, 1000),
+        (Outcome::Unfinished, 30_000),
+        (Outcome::NotSent, 0),
+    ] {
+        let rate = dies(outcome, took);
+        assert!((rate / 50.0 - 1.0).abs() < 0.01, "{outcome:?}: {rate}");
+    }
+}
+
+#[test]
+fn a_failure_that_ends_last_ends_the_span() {
+    let records = [
+        record(0, 0, 0, 100, Outcome::Ok),
+        record(1, 50, 50, 400, Outcome::Failed(Code::Internal)),
+    ];
+    let summary = Summary::of(&records, Duration::ZERO, None, ms(1000));
+    assert_eq!(summary.span.end, ms(400));
+}
+
+#[test]
 fn warm_up_is_left_out_by_intended_time_even_if_it_ends_later() {
     let records = [
         record(0, 99, 99, 500, Outcome::Ok),

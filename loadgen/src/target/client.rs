@@ -1,7 +1,5 @@
 //! The real target: a server, by calls or by streams.
 
-use std::time::Instant;
-
 use forebay_client::{Client, Code, InferError, Reply, Session, StreamOptions};
 
 use super::{Answer, Shot, Target};
@@ -80,10 +78,9 @@ impl ClientTarget {
 
 impl Target for ClientTarget {
     async fn send(&self, shot: Shot) -> Answer {
-        let began = clock::now();
         match self.infer(shot).await {
             Ok(reply) => answered(&reply),
-            Err(error) => failed(&error, began),
+            Err(error) => failed(&error),
         }
     }
 }
@@ -91,7 +88,7 @@ impl Target for ClientTarget {
 fn answered(reply: &Reply) -> Answer {
     let timings = reply.timings();
     Answer {
-        sent: timings.sent,
+        sent: Some(timings.sent),
         first: Some(timings.first_byte),
         done: timings.done,
         outcome: Outcome::Ok,
@@ -104,9 +101,9 @@ fn answered(reply: &Reply) -> Answer {
     }
 }
 
-fn failed(error: &InferError, began: Instant) -> Answer {
+fn failed(error: &InferError) -> Answer {
     Answer {
-        sent: began,
+        sent: None,
         first: None,
         done: clock::now(),
         outcome: match error.code() {

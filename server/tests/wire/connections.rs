@@ -10,6 +10,9 @@ use tonic::Code;
 use super::harness::{LONG, Server, within};
 use super::raw::{Client, STREAM, infer};
 
+/// Soon over, and yet long enough for a client to connect and have its first answer.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Waits until the server has closed `socket`, without it having said anything.
 async fn closed(mut socket: TcpStream) {
     let mut received = Vec::new();
@@ -21,7 +24,7 @@ async fn closed(mut socket: TcpStream) {
 #[tokio::test]
 async fn a_peer_that_does_not_finish_its_preface_is_cut() {
     let server = Server::with_transport(Config {
-        preface_timeout: Duration::from_millis(100),
+        preface_timeout: SOON,
         ..Config::default()
     })
     .await;
@@ -77,7 +80,7 @@ async fn a_connection_over_the_cap_is_closed_while_the_others_serve() {
 #[tokio::test]
 async fn an_old_connection_is_asked_to_go_and_its_calls_may_finish() {
     let server = Server::with_transport(Config {
-        max_connection_age: Duration::from_millis(100),
+        max_connection_age: SOON,
         ..Config::default()
     })
     .await;
@@ -97,7 +100,7 @@ async fn an_old_connection_is_asked_to_go_and_its_calls_may_finish() {
 #[tokio::test]
 async fn an_old_connection_is_cut_when_its_grace_is_over() {
     let server = Server::with_transport(Config {
-        max_connection_age: Duration::from_millis(50),
+        max_connection_age: SOON,
         max_connection_age_grace: Duration::from_millis(50),
         ..Config::default()
     })

@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 
 /// So long does each request run; long beside the deadlines here.
 const BUSY: Duration = Duration::from_secs(2);
-const SOON: Duration = Duration::from_millis(50);
+/// Long enough for a request to reach the queue.
+const SOON: Duration = Duration::from_millis(300);
 
 /// A server that runs one request at a time, and is at it.
 async fn busy() -> (TestServer, Client, JoinHandle<Result<Reply, InferError>>) {
@@ -67,7 +68,7 @@ async fn a_call_whose_deadline_passes_in_the_queue_is_answered_at_once_and_leave
     let held = server.budget().used();
     // A client without a clock of its own, which waits for what the server says.
     let mut raw = server.raw().await;
-    let mut call = raw.call("ModelInfer", &[("grpc-timeout", "50m")]);
+    let mut call = raw.call("ModelInfer", &[("grpc-timeout", "300m")]);
     call.send(framed(&message()), true);
     let status = call.ended().await;
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status}");

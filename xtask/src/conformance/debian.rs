@@ -144,14 +144,26 @@ fn find_mirror(etc: &Path) -> String {
     mirror.unwrap_or_else(|| MIRROR.to_owned())
 }
 
+/// Returns the first mirror of Debian in a text of sources, without the name and password that it may
+/// hold: it is printed, and the release that we want is in every public mirror.
 fn mirror_in(sources: &str) -> Option<String> {
     let lines = sources
         .lines()
         .filter(|line| !line.trim_start().starts_with('#'));
     let mut words = lines.flat_map(str::split_whitespace);
-    let found = words
-        .find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian"));
-    found.map(|word| word.trim_end_matches('/').to_owned())
+    words.find_map(|word| {
+        let (scheme, rest) = word.trim_end_matches('/').split_once("://")?;
+        let (authority, path) = rest.split_once('/')?;
+        // `linux/debian` is how vendors name the part for Debian of their own packages.
+        let is_debian = path == "debian" || path.ends_with("/debian");
+        if !scheme.starts_with("http") || !is_debian || path.ends_with("linux/debian") {
+            return None;
+        }
+        let host = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host);
+        Some(format!("{scheme}://{host}/{path}"))
+    })
 }
 
 #[cfg(test)]
@@ -166,6 +178,14 @@ mod tests {
         let line = "deb https://a.example/debian-security bookworm main\n\
                     deb [arch=amd64] https://a.example/debian bookworm main\n";
         assert_eq!(mirror_in(line).unwrap(), "https://a.example/debian");
+    }
+
+    #[test]
+    fn a_vendors_packages_are_no_mirror_and_a_password_is_not_told() {
+        let sources = "deb https://download.example/linux/debian bookworm stable\n\
+                       deb http://me:secret@mirror.example/pub/debian bookworm main\n";
+        let mirror = mirror_in(sources).unwrap();
+        assert_eq!(mirror, "http://mirror.example/pub/debian");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The server's configuration: defaults, then a TOML file, then the environment
 //! (`FOREBAY__SECTION__KEY`), then flags.
 //!
-//! Invariant: an unknown key is an error, and all faults are reported at once.
+//! Invariant: an unknown key is an error, and all values that are wrong are reported at once.
 
 use std::{
     net::SocketAddr,

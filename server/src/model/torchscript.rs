@@ -116,11 +116,11 @@ fn load(file: &Path, form: Form) -> Result<Module, Error> {
 }
 
 fn unloadable(file: &Path, text: &str) -> Error {
+    // Clients are told this text too; where the repository lies is not their concern.
+    let mut tail: Vec<_> = file.iter().rev().take(2).collect();
+    tail.reverse();
     Error::Load {
-        // Clients are told this text too; where the file lies is not their concern.
-        file: file
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        file: tail.iter().collect::<PathBuf>().display().to_string(),
         reason: concise(text),
     }
 }

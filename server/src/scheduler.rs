@@ -273,10 +273,13 @@ pub struct Pending {
 impl Pending {
     /// Takes the job out of the queue. Returns whether it was still there; if not, it runs, and its
     /// answer comes.
-    pub fn leave_queue(&self) -> bool {
-        self.scheduler
-            .as_ref()
-            .is_some_and(|scheduler| scheduler.discard(self.ticket))
+    pub fn leave_queue(&mut self) -> bool {
+        let scheduler = self.scheduler.as_ref();
+        let left = scheduler.is_some_and(|scheduler| scheduler.discard(self.ticket));
+        if left {
+            self.scheduler = None;
+        }
+        left
     }
 }
 

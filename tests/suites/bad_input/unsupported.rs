@@ -18,16 +18,16 @@ fn assert_unimplemented<T>(answer: Result<Response<T>, Status>, text: &str) {
 async fn what_is_not_served_is_unimplemented_and_no_extension_promises_it() {
     let server = TestServer::start(&[Fixture::Simple]).await;
     let mut client = server.service().await;
-    macro_rules! unimplemented {
+    macro_rules! unserved {
         ($text:literal: $($method:ident($request:ident)),* $(,)?) => {$(
             assert_unimplemented(within(client.$method($request::default())).await, $text);
         )*};
     }
-    unimplemented!("loaded at start only":
+    unserved!("loaded at start only":
         repository_model_load(RepositoryModelLoadRequest),
         repository_model_unload(RepositoryModelUnloadRequest),
     );
-    unimplemented!("shared memory":
+    unserved!("shared memory":
         system_shared_memory_status(SystemSharedMemoryStatusRequest),
         system_shared_memory_register(SystemSharedMemoryRegisterRequest),
         system_shared_memory_unregister(SystemSharedMemoryUnregisterRequest),
@@ -35,7 +35,7 @@ async fn what_is_not_served_is_unimplemented_and_no_extension_promises_it() {
         cuda_shared_memory_register(CudaSharedMemoryRegisterRequest),
         cuda_shared_memory_unregister(CudaSharedMemoryUnregisterRequest),
     );
-    unimplemented!("configuration":
+    unserved!("configuration":
         trace_setting(TraceSettingRequest),
         log_settings(LogSettingsRequest),
     );

@@ -11,7 +11,7 @@
 //!
 //! Invariants: at most `pipeline_depth` batches are between the scheduler and their replies; a batch
 //! is formed only when there is room for it; the host waits for the device in one place, the stage
-//! d2h; a stage that panics fails its batch and goes on.
+//! d2h (save for a batch that nobody wants any more, whose memory must be free of it before it goes); a stage that panics fails its batch and goes on.
 
 use std::{
     num::NonZeroUsize,

@@ -1,6 +1,6 @@
 //! The last stage: copies the outputs to the host, waits for them, and answers.
 //!
-//! This is the one place where the host waits for the device.
+//! This is the one place where the host waits for the device on behalf of a batch that is wanted.
 
 use std::{sync::Arc, time::Instant};
 

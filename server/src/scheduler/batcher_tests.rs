@@ -108,6 +108,9 @@ proptest! {
                 Step::Poll => match batcher.poll(now, false) {
                     Decision::Ready(batch) => {
                         let shape = batch[0].1;
+                        // Another shape goes first only while the oldest request may still wait.
+                        let (_, &(_, oldest, arrived)) = waiting.first_key_value().unwrap();
+                        prop_assert!(shape == oldest || now < arrived + Duration::from_millis(delay));
                         let expected: Vec<_> = waiting.iter()
                             .filter(|(_, (_, other, _))| *other == shape)
                             .take(batch.len()).map(|(&ticket, &value)| (ticket, value)).collect();

@@ -99,10 +99,10 @@ impl RawModule {
     pub(super) fn forward(&mut self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
         let raw: Vec<FbArgument> = arguments.iter().map(FbArgument::from).collect();
         let mut error = ptr::null_mut();
+        let (module, first, count) = (self.0.as_ptr(), raw.as_ptr(), raw.len());
         // SAFETY: the module lives as long as `self`, and what the arguments point to as long as
         // `arguments`; the shim copies texts and shares tensors.
-        let outputs =
-            unsafe { fb_module_forward(self.0.as_ptr(), raw.as_ptr(), raw.len(), &raw mut error) };
+        let outputs = unsafe { fb_module_forward(module, first, count, &raw mut error) };
         let outputs = NonNull::new(outputs)
             .map(RawOutputs)
             .ok_or_else(|| told(error))?;

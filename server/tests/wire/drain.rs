@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay_proto::inference::ModelInferResponse;
 use forebay_server::transport::Config;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 
@@ -66,6 +66,23 @@ async fn a_drain_waits_for_calls_under_way_and_for_nothing_else() {
     call.message::<ModelInferResponse>().await.unwrap();
     assert_eq!(call.ended().await.code(), Code::Ok);
     assert_eq!(server.stop().await.connections_aborted, 0);
+}
+
+#[tokio::test]
+async fn who_is_connected_when_the_drain_begins_is_served_and_not_reset() {
+    const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let server = Server::with_transport(Config::default()).await;
+    // Nothing was awaited since the server was spawned, so the kernel alone knows of the peer.
+    let peer = std::net::TcpStream::connect(server.address).unwrap();
+    server.shutdown.cancel();
+    peer.set_nonblocking(true).unwrap();
+    let mut peer = TcpStream::from_std(peer).unwrap();
+    peer.write_all(PREFACE_AND_SETTINGS).await.unwrap();
+    let mut head = [0; 9];
+    within(peer.read_exact(&mut head)).await.unwrap();
+    assert_eq!(head[3], 4, "the server's SETTINGS come first");
+    drop(peer);
+    assert_eq!(server.stop().await.connections_accepted, 1);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/api/module.h>
@@ -123,9 +124,15 @@ void flatten(const c10::IValue& value, std::vector<FbOutput>& out) {
 
 extern "C" {
 
-FbModule* fb_module_load(const char* file, bool freeze, char** error) {
+FbModule* fb_module_load(const char* file, int device, bool freeze, char** error) {
   return guarded<FbModule*>(error, nullptr, [&] {
-    torch::jit::Module module = torch::jit::load(file, at::kCPU);
+    at::Device place(at::kCPU);
+    if (device >= 0) {
+      place = at::Device(
+          at::accelerator::getAccelerator(/*checked=*/true).value(),
+          static_cast<c10::DeviceIndex>(device));
+    }
+    torch::jit::Module module = torch::jit::load(file, place);
     module.eval();
     if (freeze) {
       std::vector<std::string> kept;

@@ -24,9 +24,10 @@ struct FbArgument {
   size_t texts_bytes;
 };
 
-// Loads a module from a file, in evaluation mode. With `freeze` its constants are folded in and its
-// graph is optimized for inference.
-FbModule* fb_module_load(const char* file, bool freeze, char** error);
+// Loads a module from a file, in evaluation mode, onto the accelerator of index `device`, or onto
+// the CPU where that is negative. With `freeze` its constants are folded in and its graph is
+// optimized for inference.
+FbModule* fb_module_load(const char* file, int device, bool freeze, char** error);
 
 void fb_module_free(FbModule* module);
 

@@ -9,7 +9,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{model, tensor::HostTensor};
+use crate::{
+    memory::Pool,
+    model,
+    tensor::{HostTensor, Placed},
+};
 
 mod config;
 mod cpu;
@@ -20,8 +24,16 @@ pub use cpu::Cpu;
 pub use simulated::Simulated;
 
 /// A forward pass: takes the inputs of a batch, gives its outputs.
-pub type Work =
-    Box<dyn FnOnce(Vec<Option<HostTensor>>) -> Result<Vec<HostTensor>, model::Error> + Send>;
+pub type Work = Box<dyn FnOnce(Vec<Option<Placed>>) -> Result<Vec<Placed>, model::Error> + Send>;
+
+/// Where forward passes run, and with it the weights of their models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Location {
+    /// On the host's processors.
+    Host,
+    /// On libtorch's accelerator of this index.
+    Accelerator(u32),
+}
 
 /// An accelerator, or something that behaves like one.
 pub trait Device: Send + Sync + fmt::Debug + 'static {
@@ -32,9 +44,17 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// Tensors in the device's memory, or on their way to or from it.
     type Buffer: Send + fmt::Debug;
 
-    /// Returns whether copies can run while a forward pass does. Where they cannot, stages gain
-    /// nothing.
-    fn overlaps(&self) -> bool;
+    /// Returns where passes run.
+    fn location(&self) -> Location;
+
+    /// Returns whether the device has memory of its own, so that tensors are copied to it and back,
+    /// and the copies can run while a pass does. Where it has none, stages gain nothing, and the
+    /// inputs of a single job are lent to the pass as they came.
+    fn has_own_memory(&self) -> bool;
+
+    /// Returns where batches are gathered and outputs land: memory that the device copies from and
+    /// to without a further copy.
+    fn pool(&self) -> &Pool;
 
     /// Makes a stream.
     ///
@@ -42,7 +62,8 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// The device has no room for one.
     fn open_stream(&self, name: &str) -> Result<Self::Stream, Error>;
 
-    /// Enqueues the copy of `tensors` to the device.
+    /// Enqueues the copy of `tensors` to the device, save those that `on_host` tells the pass to
+    /// read on the host; tensors beyond its end are copied.
     ///
     /// # Errors
     /// The device failed or is out of memory.
@@ -50,6 +71,7 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
         &self,
         stream: &Self::Stream,
         tensors: Vec<Option<HostTensor>>,
+        on_host: &[bool],
     ) -> Result<Self::Buffer, Error>;
 
     /// Enqueues `work` on `inputs`, and returns its outputs to be.
@@ -96,6 +118,9 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
 
     /// Returns the time between two events that have happened.
     fn elapsed(&self, from: &Self::Event, to: &Self::Event) -> Duration;
+
+    /// Gives back memory of the device that is kept for reuse, as after running out of it.
+    fn reclaim(&self) {}
 }
 
 /// The device of a server.
@@ -120,4 +145,38 @@ pub enum Error {
     /// The device is gone.
     #[error("device '{0}' has stopped")]
     Stopped(String),
+    /// There is no memory on the device for an operation.
+    #[error("device '{device}' is out of memory: {reason}")]
+    OutOfMemory {
+        /// The device.
+        device: String,
+        /// What was asked for, as far as it is known.
+        reason: String,
+    },
+    /// The device reports an error that no later operation will be free of.
+    #[error("device '{device}' has failed: {reason}")]
+    Failed {
+        /// The device.
+        device: String,
+        /// What it says.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Returns whether less work at a time, or later, may succeed.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::OutOfMemory { .. } | Self::Model(model::Error::OutOfMemory(_))
+        )
+    }
+
+    /// Returns whether nothing on the device will succeed any more.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped(_) | Self::Failed { .. } | Self::Model(model::Error::DeviceFailed(_))
+        )
+    }
 }

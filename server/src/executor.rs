@@ -24,7 +24,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     admission::Budget,
     device::{self, Device},
-    memory::Pool,
     model::Instance,
     scheduler::Scheduler,
     signature::Signature,
@@ -69,8 +68,8 @@ impl Default for Config {
 pub struct Context {
     /// Inputs and outputs of the model.
     pub signature: Signature,
-    /// Where batches are gathered.
-    pub pool: Pool,
+    /// For each input whether a pass reads it on the host; see [`crate::model::Model::host_inputs`].
+    pub host_inputs: Vec<bool>,
     /// What replies are charged to.
     pub budget: Budget,
     /// Where executions are counted.
@@ -124,7 +123,7 @@ impl Pipeline {
         let staged = match config.mode {
             Mode::Inline => false,
             Mode::Stages => true,
-            Mode::Auto => device.overlaps(),
+            Mode::Auto => device.has_own_memory(),
         };
         let stages = Builder {
             device,

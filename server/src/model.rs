@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::tensor::HostTensor;
+use crate::{device::Location, tensor::Placed};
 
 mod identity;
 mod schema;
@@ -17,11 +17,17 @@ pub use torchscript::{Settings as TorchSettings, TorchScript};
 
 /// A model that was loaded and checked.
 pub trait Model: Send + Sync + fmt::Debug {
-    /// Makes a copy of the model with state of its own.
+    /// Makes a copy of the model with state of its own, whose passes run at `location`.
     ///
     /// # Errors
-    /// The model's files are gone or no longer load.
-    fn instance(&self) -> Result<Box<dyn Instance>, Error>;
+    /// The model's files are gone or no longer load, or there is no memory for it.
+    fn instance(&self, location: Location) -> Result<Box<dyn Instance>, Error>;
+
+    /// Returns for each input whether a pass reads it on the host wherever it runs: a number or a
+    /// text that is no tensor for the model. Inputs beyond the end are tensors.
+    fn host_inputs(&self) -> Vec<bool> {
+        Vec::new()
+    }
 }
 
 /// One copy of a model.
@@ -29,9 +35,12 @@ pub trait Instance: Send + fmt::Debug {
     /// Runs the model on `inputs`, which are in the order of the signature; an optional input that
     /// was left out is `None`. Returns the outputs in the order of the signature.
     ///
+    /// On an accelerator the work is enqueued on the calling thread's current stream, and the
+    /// outputs are tensors to be.
+    ///
     /// # Errors
     /// The model threw, or its outputs are not what the configuration says.
-    fn forward(&mut self, inputs: Vec<Option<HostTensor>>) -> Result<Vec<HostTensor>, Error>;
+    fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error>;
 
     /// Forgets all state, as at the start of a sequence.
     ///
@@ -58,6 +67,12 @@ pub enum Error {
     /// The model threw.
     #[error("the model failed: {0}")]
     Forward(String),
+    /// A pass found no memory on its device.
+    #[error("the device is out of memory: {0}")]
+    OutOfMemory(String),
+    /// A pass found its device broken; no later pass will do better.
+    #[error("the device has failed: {0}")]
+    DeviceFailed(String),
     /// An output is not what the configuration says.
     #[error("output '{name}' of the model is {actual}, but its configuration says {expected}")]
     Output {

@@ -59,7 +59,10 @@ impl Server {
     /// The repository as a whole cannot be read.
     pub async fn load(config: Config, tracer: Tracer) -> Result<Self, Error> {
         let budget = Budget::new("host", config.admission.host_bytes.as_u64());
-        let device = config.device.open();
+        // Idle slabs may take an eighth of what requests may.
+        let keep = usize::try_from(budget.capacity() / 8).unwrap_or(usize::MAX);
+        let pool = Pool::new(keep);
+        let device = config.device.open(pool.clone());
         let dir = config.model_repository.clone();
         let scan = move || Repository::open(&dir)?.scan();
         let scanned = off_the_workers("fb-scan", scan).await??;
@@ -68,11 +71,9 @@ impl Server {
             .flatten()
             .flat_map(|entry| entry.settings.instances.iter().map(|group| group.count))
             .sum();
-        // Idle slabs may take an eighth of what requests may.
-        let keep = usize::try_from(budget.capacity() / 8).unwrap_or(usize::MAX);
         let loader = Loader {
             device: device.clone(),
-            pool: Pool::new(keep),
+            pool,
             budget: budget.clone(),
             executor: config.executor,
             max_queue_items: config.scheduler.max_queue_items,

@@ -107,6 +107,7 @@ impl Statistics {
                 compute_input: Some(input.into()),
                 compute_infer: Some(infer.into()),
                 compute_output: Some(output.into()),
+                ..InferBatchStatistics::default()
             });
         ModelStatistics {
             name: name.to_owned(),

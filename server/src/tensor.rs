@@ -1,9 +1,12 @@
-//! Tensors in host memory, on their way through the executor.
+//! Tensors on their way through the executor: in host memory, or on an accelerator.
 
 use bytes::Bytes;
 use forebay_proto::{DataType, Shape};
 
-use crate::{memory::HostBuf, torch::TorchBytes};
+use crate::{
+    memory::HostBuf,
+    torch::{DeviceTensor, TorchBytes},
+};
 
 /// A dense, row-major tensor in host memory.
 ///
@@ -16,6 +19,31 @@ pub struct HostTensor {
     pub shape: Shape,
     /// The elements.
     pub data: HostData,
+}
+
+/// A tensor of a forward pass, in the memory where the pass reads or leaves it.
+#[derive(Debug)]
+pub enum Placed {
+    /// In host memory.
+    Host(HostTensor),
+    /// In the memory of the accelerator that the pass runs on.
+    Device(DeviceTensor),
+}
+
+impl Placed {
+    /// Returns the tensor where it lies in host memory.
+    pub fn into_host(self) -> Option<HostTensor> {
+        match self {
+            Self::Host(tensor) => Some(tensor),
+            Self::Device(_) => None,
+        }
+    }
+}
+
+impl From<HostTensor> for Placed {
+    fn from(tensor: HostTensor) -> Self {
+        Self::Host(tensor)
+    }
 }
 
 /// Where the elements of a [`HostTensor`] lie.

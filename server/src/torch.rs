@@ -5,11 +5,13 @@
 //! as long as anything, also within libtorch, refers to it.
 
 mod bytes;
+mod device_tensor;
 mod ffi;
 mod module;
 
 pub use bytes::TorchBytes;
 pub(crate) use bytes::{datatype, kind};
+pub use device_tensor::DeviceTensor;
 pub(crate) use ffi::{is_shared, tensor_over};
 pub(crate) use module::{Argument, Form, Module, Output};
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use forebay_proto::{DataType, Shape};
 use forebay_server::{
+    device::Location,
     memory::Pool,
     model::{Instance, Model as _, TorchScript, TorchSettings},
     signature::{Signature, TensorSpec},
-    tensor::{HostData, HostTensor},
+    tensor::{HostData, HostTensor, Placed},
 };
 use forebay_tests::{
     figures::Report,
@@ -54,7 +55,7 @@ fn main() -> anyhow::Result<()> {
             };
             let model = TorchScript::load(&file, signature(&case), settings, Pool::new(1 << 28))?;
             anyhow::ensure!(model.is_frozen() == freeze, "the model was not frozen");
-            Ok(model.instance()?)
+            Ok(model.instance(Location::Host)?)
         };
         let mut forms = [load(false)?, load(true)?];
         for batch in case.batches {
@@ -92,7 +93,7 @@ fn compare(forms: &mut [Box<dyn Instance>; 2], dims: &[i64], batch: i64) -> anyh
             data: HostData::Wire(zeros.clone().into()),
         };
         let began = Instant::now();
-        instance.forward(vec![Some(input)])?;
+        instance.forward(vec![Some(Placed::Host(input))])?;
         Ok(began.elapsed())
     };
     let mut times = [Vec::new(), Vec::new()];

@@ -160,6 +160,7 @@ impl GrpcInferenceService for Service {
         };
         Ok(Response::new(ModelStatisticsResponse {
             model_stats: vec![statistics],
+            ..Default::default()
         }))
     }
 

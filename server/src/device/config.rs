@@ -9,6 +9,7 @@ use super::{
     AnyDevice, Cpu, Simulated,
     simulated::{Costs, Link},
 };
+use crate::memory::Pool;
 
 /// Which device models run on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,19 +42,22 @@ pub struct Config {
 }
 
 impl Config {
-    /// Makes the device.
-    pub fn open(&self) -> AnyDevice {
+    /// Makes the device; batches are gathered in slabs of `pool`.
+    pub fn open(&self, pool: Pool) -> AnyDevice {
         let link = |latency| Link {
             latency,
             bytes_per_second: self.bandwidth.map(|bandwidth| bandwidth.as_u64()),
         };
         match self.kind {
-            Kind::Cpu => AnyDevice::Cpu(Arc::new(Cpu)),
-            Kind::Simulated => AnyDevice::Simulated(Arc::new(Simulated::new(Costs {
-                h2d: link(self.h2d),
-                compute: self.compute,
-                d2h: link(self.d2h),
-            }))),
+            Kind::Cpu => AnyDevice::Cpu(Arc::new(Cpu::new(pool))),
+            Kind::Simulated => AnyDevice::Simulated(Arc::new(Simulated::new(
+                Costs {
+                    h2d: link(self.h2d),
+                    compute: self.compute,
+                    d2h: link(self.d2h),
+                },
+                pool,
+            ))),
         }
     }
 

@@ -2,20 +2,40 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Device, Error, Work};
-use crate::tensor::HostTensor;
+use super::{Device, Error, Location, Work};
+use crate::{
+    memory::Pool,
+    tensor::{HostTensor, Placed},
+};
 
 /// The CPU. Its streams are trivial, its events are points in time.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Cpu;
+#[derive(Debug, Clone)]
+pub struct Cpu {
+    pool: Pool,
+}
+
+impl Cpu {
+    /// Makes the device; batches are gathered in slabs of `pool`.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+}
 
 impl Device for Cpu {
     type Stream = ();
     type Event = Instant;
-    type Buffer = Vec<Option<HostTensor>>;
+    type Buffer = Vec<Option<Placed>>;
 
-    fn overlaps(&self) -> bool {
+    fn location(&self) -> Location {
+        Location::Host
+    }
+
+    fn has_own_memory(&self) -> bool {
         false
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     fn open_stream(&self, _name: &str) -> Result<(), Error> {
@@ -26,24 +46,19 @@ impl Device for Cpu {
         &self,
         (): &(),
         tensors: Vec<Option<HostTensor>>,
-    ) -> Result<Vec<Option<HostTensor>>, Error> {
-        Ok(tensors)
+        _on_host: &[bool],
+    ) -> Result<Self::Buffer, Error> {
+        Ok(tensors
+            .into_iter()
+            .map(|tensor| tensor.map(Placed::Host))
+            .collect())
     }
 
-    fn launch(
-        &self,
-        (): &(),
-        inputs: Vec<Option<HostTensor>>,
-        work: Work,
-    ) -> Result<Vec<Option<HostTensor>>, Error> {
+    fn launch(&self, (): &(), inputs: Self::Buffer, work: Work) -> Result<Self::Buffer, Error> {
         Ok(work(inputs)?.into_iter().map(Some).collect())
     }
 
-    fn download(
-        &self,
-        (): &(),
-        outputs: Vec<Option<HostTensor>>,
-    ) -> Result<Vec<Option<HostTensor>>, Error> {
+    fn download(&self, (): &(), outputs: Self::Buffer) -> Result<Self::Buffer, Error> {
         Ok(outputs)
     }
 
@@ -59,8 +74,12 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn finish(&self, downloaded: Vec<Option<HostTensor>>) -> Result<Vec<HostTensor>, Error> {
-        Ok(downloaded.into_iter().flatten().collect())
+    fn finish(&self, downloaded: Self::Buffer) -> Result<Vec<HostTensor>, Error> {
+        Ok(downloaded
+            .into_iter()
+            .flatten()
+            .filter_map(Placed::into_host)
+            .collect())
     }
 
     fn elapsed(&self, from: &Instant, to: &Instant) -> Duration {

@@ -13,10 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Device, Error, Work};
+use super::{Device, Error, Location, Work};
 use crate::{
     memory::Pool,
-    tensor::{HostData, HostTensor},
+    model,
+    tensor::{HostData, HostTensor, Placed},
 };
 
 mod clocks;
@@ -68,16 +69,19 @@ pub struct Simulated {
     costs: Costs,
     /// The device's own memory.
     memory: Pool,
+    /// Host memory, which copies come from and go to.
+    pool: Pool,
     clocks: Arc<Mutex<Clocks>>,
 }
 
 impl Simulated {
-    /// Makes an idle device.
-    pub fn new(costs: Costs) -> Self {
+    /// Makes an idle device; batches are gathered, and outputs land, in slabs of `pool`.
+    pub fn new(costs: Costs, pool: Pool) -> Self {
         const KEEP_BYTES: usize = 256 << 20;
         Self {
             costs,
             memory: Pool::new(KEEP_BYTES),
+            pool,
             clocks: Arc::default(),
         }
     }
@@ -151,6 +155,16 @@ impl Simulated {
     }
 }
 
+/// Runs a pass on the host, which is what the device is made of.
+fn pass_on_host(
+    work: Work,
+    inputs: Vec<Option<HostTensor>>,
+) -> Result<Vec<HostTensor>, model::Error> {
+    let inputs = inputs.into_iter().map(|input| input.map(Placed::Host));
+    let outputs = work(inputs.collect())?;
+    Ok(outputs.into_iter().filter_map(Placed::into_host).collect())
+}
+
 /// Lets time pass on the device, and returns its end.
 fn pass(begins: Instant, takes: Duration) -> Instant {
     let ends = begins + takes;
@@ -201,8 +215,16 @@ impl Device for Simulated {
     type Event = Event;
     type Buffer = Buffer;
 
-    fn overlaps(&self) -> bool {
+    fn location(&self) -> Location {
+        Location::Host
+    }
+
+    fn has_own_memory(&self) -> bool {
         true
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     fn open_stream(&self, name: &str) -> Result<Stream, Error> {
@@ -210,7 +232,12 @@ impl Device for Simulated {
         Stream::spawn(id, name)
     }
 
-    fn upload(&self, stream: &Stream, tensors: Vec<Option<HostTensor>>) -> Result<Buffer, Error> {
+    fn upload(
+        &self,
+        stream: &Stream,
+        tensors: Vec<Option<HostTensor>>,
+        _on_host: &[bool],
+    ) -> Result<Buffer, Error> {
         let (memory, link) = (self.memory.clone(), self.costs.h2d);
         self.enqueue(stream, "upload", None, move |_, begins| {
             Self::copy(&memory, tensors, link, begins)
@@ -226,7 +253,7 @@ impl Device for Simulated {
             move |inputs, begins| {
                 let began = Instant::now();
                 let outputs = match inputs.unwrap_or_default() {
-                    Content::Ready(inputs) => work(inputs),
+                    Content::Ready(inputs) => pass_on_host(work, inputs),
                     Content::Failed(error) => return (Content::Failed(error), begins),
                 };
                 let ends = pass(begins, began.elapsed().max(takes));
@@ -240,7 +267,7 @@ impl Device for Simulated {
     }
 
     fn download(&self, stream: &Stream, outputs: Buffer) -> Result<Buffer, Error> {
-        let (memory, link) = (self.memory.clone(), self.costs.d2h);
+        let (memory, link) = (self.pool.clone(), self.costs.d2h);
         self.enqueue(
             stream,
             "download",

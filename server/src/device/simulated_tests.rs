@@ -4,7 +4,7 @@ use super::*;
 use crate::model;
 
 fn device() -> Simulated {
-    Simulated::new(Costs::default())
+    Simulated::new(Costs::default(), Pool::new(1 << 20))
 }
 
 fn tensor(byte: u8) -> Vec<Option<HostTensor>> {
@@ -17,12 +17,13 @@ fn tensor(byte: u8) -> Vec<Option<HostTensor>> {
 
 fn double() -> Work {
     Box::new(|inputs| {
-        let doubled = inputs.iter().flatten().map(|input| HostTensor {
+        let inputs = inputs.into_iter().flatten().filter_map(Placed::into_host);
+        let doubled = inputs.map(|input| HostTensor {
             datatype: input.datatype,
             shape: input.shape.clone(),
             data: HostData::Wire(vec![2 * input.data.as_ref()[0]].into()),
         });
-        Ok(doubled.collect())
+        Ok(doubled.map(Placed::Host).collect())
     })
 }
 
@@ -32,7 +33,7 @@ fn ordered_streams_compute_and_report_nothing() {
     let [h2d, compute, d2h] =
         ["h2d", "compute", "d2h"].map(|name| device.open_stream(name).unwrap());
     for byte in 0..50 {
-        let input = device.upload(&h2d, tensor(byte)).unwrap();
+        let input = device.upload(&h2d, tensor(byte), &[]).unwrap();
         let uploaded = device.record(&h2d).unwrap();
         device.wait(&compute, &uploaded).unwrap();
         let output = device.launch(&compute, input, double()).unwrap();
@@ -50,7 +51,7 @@ fn ordered_streams_compute_and_report_nothing() {
 fn a_read_before_the_writers_event_is_reported() {
     let device = device();
     let [h2d, compute] = ["h2d", "compute"].map(|name| device.open_stream(name).unwrap());
-    let input = device.upload(&h2d, tensor(1)).unwrap();
+    let input = device.upload(&h2d, tensor(1), &[]).unwrap();
     let refused = device.launch(&compute, input, double()).unwrap_err();
     assert!(
         refused.to_string().contains("a forward pass on 'compute'"),
@@ -68,7 +69,7 @@ fn an_event_recorded_too_early_does_not_help() {
     let device = device();
     let [h2d, compute] = ["h2d", "compute"].map(|name| device.open_stream(name).unwrap());
     let early = device.record(&h2d).unwrap();
-    let input = device.upload(&h2d, tensor(1)).unwrap();
+    let input = device.upload(&h2d, tensor(1), &[]).unwrap();
     device.wait(&compute, &early).unwrap();
     assert!(matches!(
         device.launch(&compute, input, double()),
@@ -80,7 +81,7 @@ fn an_event_recorded_too_early_does_not_help() {
 fn a_host_read_before_synchronizing_is_reported() {
     let device = device();
     let stream = device.open_stream("one").unwrap();
-    let buffer = device.upload(&stream, tensor(1)).unwrap();
+    let buffer = device.upload(&stream, tensor(1), &[]).unwrap();
     assert!(matches!(device.finish(buffer), Err(Error::Hazard(_))));
 }
 
@@ -88,13 +89,13 @@ fn a_host_read_before_synchronizing_is_reported() {
 fn freeing_what_is_still_written_is_reported() {
     let device = device();
     let stream = device.open_stream("one").unwrap();
-    drop(device.upload(&stream, tensor(1)).unwrap());
+    drop(device.upload(&stream, tensor(1), &[]).unwrap());
     assert!(
         device.hazards()[0]
             .to_string()
             .contains("a free by the host")
     );
-    let kept = device.upload(&stream, tensor(1)).unwrap();
+    let kept = device.upload(&stream, tensor(1), &[]).unwrap();
     device
         .synchronize(&device.record(&stream).unwrap())
         .unwrap();
@@ -111,7 +112,7 @@ fn a_failed_pass_is_told_where_its_outputs_are_taken() {
         Box::new(|_| panic!("planted")),
     ];
     for work in fails {
-        let input = device.upload(&stream, tensor(1)).unwrap();
+        let input = device.upload(&stream, tensor(1), &[]).unwrap();
         let output = device.launch(&stream, input, work).unwrap();
         device
             .synchronize(&device.record(&stream).unwrap())

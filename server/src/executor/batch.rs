@@ -69,26 +69,39 @@ impl Batch {
         self.jobs().find_map(|job| job.life)
     }
 
-    /// Joins the inputs. A single job's inputs are handed on as they are; several jobs' are copied
-    /// into one slab for each input, which is the only copy that the host makes of them.
-    pub(super) fn gather(&mut self, pool: &Pool) -> Result<Vec<Option<HostTensor>>, Error> {
+    /// Joins the inputs, by a copy into one slab for each, which is the only copy that the host makes
+    /// of them. A single job's inputs are handed on as they are, unless `always` says to copy: what
+    /// a device copies from are slabs.
+    pub(super) fn gather(
+        &mut self,
+        pool: &Pool,
+        always: bool,
+    ) -> Result<Vec<Option<HostTensor>>, Error> {
         // Until here nothing was gathered, so the rows of jobs that are gone may go too.
         self.members.retain(|member| member.job.is_some());
-        if let [Member { job: Some(job), .. }] = &mut self.members[..] {
+        if let [Member { job: Some(job), .. }] = &mut self.members[..]
+            && !always
+        {
             let inputs = std::mem::take(&mut job.inputs);
             return Ok(inputs
                 .into_iter()
                 .map(|input| Some(as_received(input?)))
                 .collect());
         }
-        let rows = i64::try_from(self.rows()).unwrap_or(i64::MAX);
+        let rows = (self.members.len() > 1).then(|| i64::try_from(self.rows()).unwrap_or(i64::MAX));
         let count = self.jobs().next().map_or(0, |job| job.inputs.len());
         (0..count)
             .map(|index| self.join(index, rows, pool))
             .collect()
     }
 
-    fn join(&mut self, index: usize, rows: i64, pool: &Pool) -> Result<Option<HostTensor>, Error> {
+    /// Joins an input; without `rows` it is one member's whole.
+    fn join(
+        &mut self,
+        index: usize,
+        rows: Option<i64>,
+        pool: &Pool,
+    ) -> Result<Option<HostTensor>, Error> {
         let parts: Vec<Tensor> = self
             .members
             .iter_mut()
@@ -97,7 +110,11 @@ impl Batch {
         let Some(first) = parts.first() else {
             return Ok(None);
         };
-        let (datatype, shape) = (first.datatype(), first.shape().with_batch(rows)?);
+        let shape = match rows {
+            Some(rows) => first.shape().with_batch(rows)?,
+            None => first.shape().clone(),
+        };
+        let datatype = first.datatype();
         let mut slab = pool.lease(parts.iter().map(|part| part.data().len()).sum());
         let mut rest = &mut slab[..];
         for part in &parts {

@@ -34,9 +34,10 @@ impl<D: Device> Stage<D> {
         }
         let began = Instant::now();
         let upload = |batch: &mut Batch| -> Result<_, Error> {
-            let tensors = batch.gather(&self.context.pool)?;
+            let tensors = batch.gather(self.device.pool(), self.device.has_own_memory())?;
             let start = self.device.record(&self.stream)?;
-            let inputs = self.device.upload(&self.stream, tensors)?;
+            let on_host = &self.context.host_inputs;
+            let inputs = self.device.upload(&self.stream, tensors, on_host)?;
             Ok((start, inputs, self.device.record(&self.stream)?))
         };
         match upload(&mut batch) {

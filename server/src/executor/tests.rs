@@ -14,14 +14,15 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    device::{Cpu, Simulated, Work, simulated::Costs, simulated::Link},
+    device::{Cpu, Location, Simulated, Work, simulated::Costs, simulated::Link},
     error::Error,
+    memory::Pool,
     model,
     repository::{DynamicBatching, Scheduling},
     request::{Answer, Job, Reply, Timings},
     scheduler::Pending,
     signature::TensorSpec,
-    tensor::HostTensor,
+    tensor::{HostTensor, Placed},
 };
 
 /// Echoes. A first byte of 1 makes it fail, 2 makes it panic; it counts its passes.
@@ -29,13 +30,13 @@ use crate::{
 struct Echo(Arc<AtomicUsize>);
 
 impl Instance for Echo {
-    fn forward(
-        &mut self,
-        inputs: Vec<Option<HostTensor>>,
-    ) -> Result<Vec<HostTensor>, model::Error> {
+    fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, model::Error> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        let outputs: Vec<HostTensor> = inputs.into_iter().flatten().collect();
-        match outputs[0].data.as_ref()[0] {
+        let outputs: Vec<Placed> = inputs.into_iter().flatten().collect();
+        let Placed::Host(first) = &outputs[0] else {
+            unreachable!("these devices are on the host")
+        };
+        match first.data.as_ref()[0] {
             1 => Err(model::Error::Forward("planted".to_owned())),
             2 => panic!("planted"),
             _ => Ok(outputs),
@@ -80,7 +81,7 @@ fn rig<D: Device>(device: Arc<D>, scheduling: &Scheduling, depth: usize, mode: M
                 outputs: vec![spec("y")],
                 max_batch_size: 8,
             },
-            pool: Pool::new(1 << 20),
+            host_inputs: vec![],
             budget: budget.clone(),
             statistics: Arc::clone(&statistics),
         }),
@@ -143,11 +144,14 @@ fn stage_times(h2d: u64, compute: u64, d2h: u64) -> Arc<Simulated> {
         latency: Duration::from_millis(ms),
         bytes_per_second: None,
     };
-    Arc::new(Simulated::new(Costs {
-        h2d: link(h2d),
-        compute: Duration::from_millis(compute),
-        d2h: link(d2h),
-    }))
+    Arc::new(Simulated::new(
+        Costs {
+            h2d: link(h2d),
+            compute: Duration::from_millis(compute),
+            d2h: link(d2h),
+        },
+        Pool::new(1 << 20),
+    ))
 }
 
 fn batching() -> Scheduling {
@@ -217,7 +221,12 @@ fn batches_are_split_to_the_jobs_they_came_from() {
 
 #[test]
 fn a_failure_or_panic_fails_its_batch_only() {
-    let cpu = rig(Arc::new(Cpu), &Scheduling::Each, 3, Mode::Auto);
+    let cpu = rig(
+        Arc::new(Cpu::new(Pool::new(1 << 20))),
+        &Scheduling::Each,
+        3,
+        Mode::Auto,
+    );
     let simulated = rig(stage_times(0, 0, 0), &Scheduling::Each, 3, Mode::Stages);
     for rig in [cpu, simulated] {
         let answers: Vec<_> = [0, 1, 2, 3]
@@ -258,7 +267,12 @@ fn a_job_nobody_waits_for_is_not_run() {
 
 #[test]
 fn a_member_that_goes_before_its_batch_is_gathered_leaves_no_rows() {
-    let rig = rig(Arc::new(Cpu), &batching(), 3, Mode::Inline);
+    let rig = rig(
+        Arc::new(Cpu::new(Pool::new(1 << 20))),
+        &batching(),
+        3,
+        Mode::Inline,
+    );
     let (gone, gone_answer) = Reply::channel();
     let (stays, _answer) = Reply::channel();
     let jobs = vec![rig.job(2, 7, gone), rig.job(1, 8, stays)];
@@ -266,7 +280,7 @@ fn a_member_that_goes_before_its_batch_is_gathered_leaves_no_rows() {
     let mut batch = Batch::new(jobs, depth.acquire());
     drop(gone_answer);
     assert!(batch.prune());
-    let inputs = batch.gather(&Pool::new(0)).unwrap();
+    let inputs = batch.gather(&Pool::new(0), false).unwrap();
     let input = inputs[0].as_ref().unwrap();
     assert_eq!(input.shape.dims(), [1, 4]);
     assert_eq!(input.data.as_ref(), [8; 4]);
@@ -315,8 +329,14 @@ impl Device for ForgetsToWait {
     type Event = <Simulated as Device>::Event;
     type Buffer = <Simulated as Device>::Buffer;
 
-    fn overlaps(&self) -> bool {
+    fn location(&self) -> Location {
+        self.device.location()
+    }
+    fn has_own_memory(&self) -> bool {
         true
+    }
+    fn pool(&self) -> &Pool {
+        self.device.pool()
     }
     fn open_stream(&self, name: &str) -> Result<Named, device::Error> {
         Ok(Named(self.device.open_stream(name)?, name.to_owned()))
@@ -325,8 +345,9 @@ impl Device for ForgetsToWait {
         &self,
         stream: &Named,
         tensors: Vec<Option<HostTensor>>,
+        on_host: &[bool],
     ) -> Result<Self::Buffer, device::Error> {
-        self.device.upload(&stream.0, tensors)
+        self.device.upload(&stream.0, tensors, on_host)
     }
     fn launch(
         &self,

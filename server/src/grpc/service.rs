@@ -147,6 +147,7 @@ impl GrpcInferenceService for InferenceService {
             .map(|served| served.statistics.report(&served.name, served.version));
         Ok(Response::new(ModelStatisticsResponse {
             model_stats: report.collect(),
+            ..ModelStatisticsResponse::default()
         }))
     }
 

@@ -26,6 +26,8 @@ pub fn code(error: &Error) -> Code {
         Error::Admission(
             admission::Error::TooLarge { .. } | admission::Error::Exhausted { .. },
         ) => Code::ResourceExhausted,
+        Error::Device(error) if error.is_out_of_memory() => Code::ResourceExhausted,
+        Error::Device(error) if error.is_final() => Code::Unavailable,
         Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::Cancelled => Code::Cancelled,
         Error::Device(crate::device::Error::Model(model::Error::Input { .. })) => {

@@ -2,7 +2,7 @@
 //! datatypes that TorchScript has not.
 
 use super::{Error, Instance, Model};
-use crate::{signature::Signature, tensor::HostTensor};
+use crate::{device::Location, signature::Signature, tensor::Placed};
 
 /// Echoes its inputs.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +31,13 @@ impl Identity {
 }
 
 impl Model for Identity {
-    fn instance(&self) -> Result<Box<dyn Instance>, Error> {
+    fn instance(&self, _location: Location) -> Result<Box<dyn Instance>, Error> {
         Ok(Box::new(*self))
     }
 }
 
 impl Instance for Identity {
-    fn forward(&mut self, inputs: Vec<Option<HostTensor>>) -> Result<Vec<HostTensor>, Error> {
+    fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error> {
         Ok(inputs.into_iter().flatten().collect())
     }
 

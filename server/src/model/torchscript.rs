@@ -13,9 +13,10 @@ use forebay_proto::DataType;
 
 use super::{Argument, ArgumentKind, Error, Instance, Model, Schema, concise};
 use crate::{
+    device::Location,
     memory::Pool,
     signature::{Signature, TensorSpec},
-    tensor::HostTensor,
+    tensor::Placed,
     torch::{self, Form, Module, kind},
 };
 
@@ -64,7 +65,7 @@ impl TorchScript {
         settings: Settings,
         pool: Pool,
     ) -> Result<Self, Error> {
-        let mut saved = load(file, Form::Saved)?;
+        let mut saved = load(file, Form::Saved, Location::Host)?;
         let schema = Schema::parse(&saved.schema().map_err(|text| unloadable(file, &text))?)?;
         let inputs = schema.map(&signature.inputs)?;
         for (argument, input) in schema.arguments.iter().zip(&inputs) {
@@ -111,8 +112,8 @@ impl TorchScript {
     }
 }
 
-fn load(file: &Path, form: Form) -> Result<Module, Error> {
-    Module::load(file, form).map_err(|text| unloadable(file, &text))
+fn load(file: &Path, form: Form, location: Location) -> Result<Module, Error> {
+    Module::load(file, form, location).map_err(|text| unloadable(file, &text))
 }
 
 fn unloadable(file: &Path, text: &str) -> Error {
@@ -157,20 +158,28 @@ fn check_argument(argument: &Argument, spec: &TensorSpec, batch: usize) -> Resul
 }
 
 impl Model for TorchScript {
-    fn instance(&self) -> Result<Box<dyn Instance>, Error> {
+    fn instance(&self, location: Location) -> Result<Box<dyn Instance>, Error> {
         Ok(Box::new(Loaded {
-            module: load(&self.plan.file, self.plan.form)?,
+            module: load(&self.plan.file, self.plan.form, location)?,
             plan: Arc::clone(&self.plan),
+            location,
         }))
+    }
+
+    fn host_inputs(&self) -> Vec<bool> {
+        let mut on_host = vec![false; self.plan.signature.inputs.len()];
+        for (argument, input) in self.plan.schema.arguments.iter().zip(&self.plan.inputs) {
+            if let Some(input) = *input {
+                on_host[input] = argument.kind != ArgumentKind::Tensor;
+            }
+        }
+        on_host
     }
 }
 
 impl Plan {
     /// Puts a request's inputs into the order of the arguments.
-    fn arguments(
-        &self,
-        mut inputs: Vec<Option<HostTensor>>,
-    ) -> Result<Vec<torch::Argument>, Error> {
+    fn arguments(&self, mut inputs: Vec<Option<Placed>>) -> Result<Vec<torch::Argument>, Error> {
         let mut arguments = Vec::with_capacity(self.inputs.len());
         let mut left_out: Option<&Argument> = None;
         for (argument, input) in self.schema.arguments.iter().zip(&self.inputs) {
@@ -198,8 +207,8 @@ impl Plan {
     fn forward(
         &self,
         module: &mut Module,
-        inputs: Vec<Option<HostTensor>>,
-    ) -> Result<Vec<HostTensor>, Error> {
+        inputs: Vec<Option<Placed>>,
+    ) -> Result<Vec<Placed>, Error> {
         let values = module.forward(&self.arguments(inputs)?);
         let values = values.map_err(|text| Error::Forward(concise(&text)))?;
         outputs::collect(&self.signature.outputs, values)
@@ -211,10 +220,11 @@ impl Plan {
 struct Loaded {
     plan: Arc<Plan>,
     module: Module,
+    location: Location,
 }
 
 impl Instance for Loaded {
-    fn forward(&mut self, inputs: Vec<Option<HostTensor>>) -> Result<Vec<HostTensor>, Error> {
+    fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error> {
         limit_threads(self.plan.settings.intra_op_threads);
         self.plan.forward(&mut self.module, inputs)
     }
@@ -224,7 +234,7 @@ impl Instance for Loaded {
             let done = self.module.reset();
             return done.map_err(|text| Error::Forward(concise(&text)));
         }
-        self.module = load(&self.plan.file, self.plan.form)?;
+        self.module = load(&self.plan.file, self.plan.form, self.location)?;
         Ok(())
     }
 }

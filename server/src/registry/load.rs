@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::Served;
 use crate::{
     admission::Budget,
-    device::{self, AnyDevice, Device},
+    device::{self, AnyDevice, Device, Location},
     executor::{self, Context, Parts, Pipeline},
     memory::Pool,
     model::{self, Identity, Model, TorchScript},
@@ -19,7 +19,7 @@ use crate::{
 pub struct Loader {
     /// Where they run.
     pub device: AnyDevice,
-    /// Where batches are gathered.
+    /// Where tensors that are not aligned are copied to.
     pub pool: Pool,
     /// What replies are charged to.
     pub budget: Budget,
@@ -68,7 +68,7 @@ impl Loader {
         let statistics = Arc::<Statistics>::default();
         let context = Arc::new(Context {
             signature: settings.signature.clone(),
-            pool: self.pool.clone(),
+            host_inputs: model.host_inputs(),
             budget: self.budget.clone(),
             statistics: Arc::clone(&statistics),
         });
@@ -120,7 +120,7 @@ impl Loader {
             device: Arc::clone(device),
             scheduler: Arc::clone(&served.scheduler),
             index,
-            instance: model.instance()?,
+            instance: model.instance(device.location())?,
             context: Arc::clone(context),
             config: self.executor,
         })?)
@@ -132,7 +132,7 @@ impl Loader {
 /// # Errors
 /// As [`Loader::load`].
 pub fn try_load(entry: &ModelEntry, version: &Version) -> Result<(), Error> {
-    open(&entry.settings, version, 1, &Pool::new(0))?.instance()?;
+    open(&entry.settings, version, 1, &Pool::new(0))?.instance(Location::Host)?;
     Ok(())
 }
 

@@ -40,7 +40,12 @@ struct FbArgument {
 }
 
 unsafe extern "C" {
-    fn fb_module_load(file: *const c_char, freeze: bool, error: *mut *mut c_char) -> *mut FbModule;
+    fn fb_module_load(
+        file: *const c_char,
+        device: c_int,
+        freeze: bool,
+        error: *mut *mut c_char,
+    ) -> *mut FbModule;
     fn fb_module_free(module: *mut FbModule);
     fn fb_module_schema(module: *mut FbModule, error: *mut *mut c_char) -> *mut c_char;
     fn fb_module_forward(
@@ -80,12 +85,13 @@ pub(super) struct RawModule(NonNull<FbModule>);
 unsafe impl Send for RawModule {}
 
 impl RawModule {
-    pub(super) fn load(file: &Path, freeze: bool) -> Result<Self, String> {
+    /// Loads onto the accelerator of index `device`, or onto the CPU where it is negative.
+    pub(super) fn load(file: &Path, device: c_int, freeze: bool) -> Result<Self, String> {
         let file = CString::new(file.as_os_str().as_encoded_bytes())
             .map_err(|_| "the path holds a NUL byte".to_owned())?;
         let mut error = ptr::null_mut();
         // SAFETY: `file` is a C string and `error` a place for a pointer, both alive in the call.
-        let module = unsafe { fb_module_load(file.as_ptr(), freeze, &raw mut error) };
+        let module = unsafe { fb_module_load(file.as_ptr(), device, freeze, &raw mut error) };
         NonNull::new(module).map(Self).ok_or_else(|| told(error))
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tch::Tensor;
 
 use super::ffi::RawModule;
+use crate::device::Location;
 
 /// A loaded TorchScript module, in evaluation mode. It may keep state between calls.
 #[derive(Debug)]
@@ -62,12 +63,18 @@ pub(crate) enum Output {
 }
 
 impl Module {
-    /// Loads the module in `file`.
+    /// Loads the module in `file` to where its passes run.
     ///
     /// # Errors
     /// libtorch's text, here and below.
-    pub(crate) fn load(file: &Path, form: Form) -> Result<Self, String> {
-        let raw = RawModule::load(file, form == Form::Frozen)?;
+    pub(crate) fn load(file: &Path, form: Form, location: Location) -> Result<Self, String> {
+        let device = match location {
+            Location::Host => -1,
+            Location::Accelerator(index) => {
+                i8::try_from(index).map_err(|_| format!("there is no accelerator {index}"))?
+            }
+        };
+        let raw = RawModule::load(file, device.into(), form == Form::Frozen)?;
         Ok(Self { raw })
     }
 

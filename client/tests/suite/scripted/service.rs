@@ -132,6 +132,7 @@ impl GrpcInferenceService for Scripted {
         };
         Ok(Response::new(ModelStatisticsResponse {
             model_stats: vec![statistics],
+            ..Default::default()
         }))
     }
 

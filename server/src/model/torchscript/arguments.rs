@@ -6,19 +6,30 @@ use tch::{TchError, Tensor};
 use crate::{
     memory::Pool,
     model::{Argument, ArgumentKind, Error, concise},
-    tensor::{HostData, HostTensor},
+    tensor::{HostData, HostTensor, Placed},
     torch::{self, kind},
 };
 
 /// Makes the value of `argument` from `tensor`.
 pub(super) fn fill(
     argument: &Argument,
-    tensor: HostTensor,
+    tensor: Placed,
     pool: &Pool,
 ) -> Result<torch::Argument, Error> {
     let wrong = |reason: String| Error::Input {
         name: argument.name.clone(),
         reason,
+    };
+    let tensor = match (tensor, argument.kind) {
+        (Placed::Host(tensor), _) => tensor,
+        (Placed::Device(tensor), ArgumentKind::Tensor) => {
+            return Ok(torch::Argument::Tensor(tensor.into_tensor()));
+        }
+        (Placed::Device(_), _) => {
+            return Err(wrong(
+                "is on the device, but is read on the host".to_owned(),
+            ));
+        }
     };
     match argument.kind {
         ArgumentKind::Tensor => lend(tensor, pool)

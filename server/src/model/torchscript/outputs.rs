@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use forebay_proto::{DataType, Shape};
-use tch::{TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
 use crate::{
     model::{
@@ -10,16 +10,18 @@ use crate::{
         schema::{all_places, indexed},
     },
     signature::TensorSpec,
-    tensor::{HostData, HostTensor},
-    torch::{self, Output, TorchBytes, datatype},
+    tensor::{HostData, HostTensor, Placed},
+    torch::{self, DeviceTensor, Output, TorchBytes, datatype},
 };
 
 /// Finds each output of the configuration among `values`. An output whose memory the model kept is
 /// copied, since its next call may write to it.
-pub(super) fn collect(specs: &[TensorSpec], values: Vec<Output>) -> Result<Vec<HostTensor>, Error> {
+pub(super) fn collect(specs: &[TensorSpec], values: Vec<Output>) -> Result<Vec<Placed>, Error> {
     let tensor = |(spec, place): (&TensorSpec, usize)| match values.get(place) {
         Some(Output::Tensor(tensor)) => from_tensor(spec, tensor),
-        Some(Output::Texts { count, elements }) => from_texts(spec, *count, elements),
+        Some(Output::Texts { count, elements }) => {
+            from_texts(spec, *count, elements).map(Placed::Host)
+        }
         Some(Output::Other) => Err(mismatch(spec, "no tensor", "a tensor")),
         None => Err(mismatch(spec, "absent", "a tensor")),
     };
@@ -31,12 +33,15 @@ fn places(specs: &[TensorSpec]) -> Vec<usize> {
     all_places(specs, indexed).unwrap_or_else(|| (0..specs.len()).collect())
 }
 
-fn from_tensor(spec: &TensorSpec, tensor: &Tensor) -> Result<HostTensor, Error> {
+fn from_tensor(spec: &TensorSpec, tensor: &Tensor) -> Result<Placed, Error> {
     let failed = |error: TchError| Error::Forward(concise(&error.to_string()));
     let kind = tensor.f_kind().map_err(failed)?;
     let Some(datatype) = datatype(kind).filter(|datatype| *datatype == spec.datatype) else {
         return Err(mismatch(spec, &format!("{kind:?}"), spec.datatype.name()));
     };
+    if tensor.device() != Device::Cpu {
+        return on_device(spec, tensor);
+    }
     let shape =
         Shape::new(tensor.size()).map_err(|error| mismatch(spec, &error.to_string(), "a shape"))?;
     let bytes = if torch::is_shared(tensor) {
@@ -44,11 +49,25 @@ fn from_tensor(spec: &TensorSpec, tensor: &Tensor) -> Result<HostTensor, Error> 
     } else {
         TorchBytes::new(tensor)
     };
-    Ok(HostTensor {
+    Ok(Placed::Host(HostTensor {
         datatype,
         shape,
         data: HostData::Torch(bytes.map_err(failed)?),
-    })
+    }))
+}
+
+/// As on the host: dense, and copied where the model kept the memory. Both are enqueued.
+fn on_device(spec: &TensorSpec, tensor: &Tensor) -> Result<Placed, Error> {
+    let failed = |error: TchError| Error::Forward(concise(&error.to_string()));
+    let tensor = if torch::is_shared(tensor) {
+        tensor.f_detach_copy().map_err(failed)?
+    } else {
+        tensor.f_detach().map_err(failed)?
+    };
+    let tensor = tensor.f_contiguous().map_err(failed)?;
+    DeviceTensor::new(tensor)
+        .map(Placed::Device)
+        .map_err(|actual| mismatch(spec, &actual, spec.datatype.name()))
 }
 
 fn from_texts(spec: &TensorSpec, count: usize, elements: &Bytes) -> Result<HostTensor, Error> {

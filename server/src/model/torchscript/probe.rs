@@ -5,9 +5,10 @@ use forebay_proto::{DataType, Shape};
 
 use super::{Plan, load};
 use crate::{
+    device::Location,
     model::Error,
     signature::TensorSpec,
-    tensor::{HostData, HostTensor},
+    tensor::{HostData, HostTensor, Placed},
     torch::{Form, Module},
 };
 
@@ -36,11 +37,11 @@ pub(super) fn choose(plan: &Plan, saved: Module) -> Form {
 fn agree(plan: &Plan, mut saved: Module) -> Result<bool, Error> {
     let expected = plan.forward(&mut saved, request(plan)?)?;
     drop(saved);
-    let mut frozen = load(&plan.file, Form::Frozen)?;
+    let mut frozen = load(&plan.file, Form::Frozen, Location::Host)?;
     // Twice: an optimized graph is specialised by its first call.
     plan.forward(&mut frozen, request(plan)?)?;
     if plan.settings.stateful {
-        frozen = load(&plan.file, Form::Frozen)?;
+        frozen = load(&plan.file, Form::Frozen, Location::Host)?;
     }
     let actual = plan.forward(&mut frozen, request(plan)?)?;
     Ok(expected.len() == actual.len()
@@ -51,12 +52,12 @@ fn agree(plan: &Plan, mut saved: Module) -> Result<bool, Error> {
 }
 
 /// Makes up a request: small numbers that are not all the same.
-fn request(plan: &Plan) -> Result<Vec<Option<HostTensor>>, Error> {
+fn request(plan: &Plan) -> Result<Vec<Option<Placed>>, Error> {
     let batch = plan.signature.is_batching().then_some(1);
     plan.signature
         .inputs
         .iter()
-        .map(|spec| tensor(spec, batch).map(Some))
+        .map(|spec| Ok(Some(Placed::Host(tensor(spec, batch)?))))
         .collect()
 }
 
@@ -98,7 +99,10 @@ fn half(quarters: u8) -> u16 {
     [0x0000, 0x3400, 0x3800, 0x3a00, 0x3c00][usize::from(quarters)]
 }
 
-fn close(expected: &HostTensor, actual: &HostTensor) -> bool {
+fn close(expected: &Placed, actual: &Placed) -> bool {
+    let (Placed::Host(expected), Placed::Host(actual)) = (expected, actual) else {
+        return false;
+    };
     if expected.shape != actual.shape || expected.datatype != actual.datatype {
         return false;
     }

@@ -17,6 +17,7 @@ use crate::{
     request::{Answer, Reply},
 };
 
+mod copies;
 mod planted;
 mod rig;
 mod timing;

@@ -91,6 +91,7 @@ pub(super) fn rig<D: Device>(
         config: Config {
             pipeline_depth: NonZeroUsize::new(depth).unwrap(),
             mode,
+            ..Config::default()
         },
     });
     Rig {
@@ -152,6 +153,7 @@ pub(super) fn stage_times(h2d: u64, compute: u64, d2h: u64) -> Arc<Simulated> {
             h2d: link(h2d),
             compute: Duration::from_millis(compute),
             d2h: link(d2h),
+            ..Costs::default()
         },
         Pool::new(1 << 20),
     ))

@@ -149,7 +149,11 @@ impl PureModule {
     pub(super) fn new(module: RawModule) -> Result<Self, RawModule> {
         // SAFETY: the module lives as long as `module`.
         let is_pure = unsafe { fb_module_is_pure(module.0.as_ptr()) };
-        if is_pure { Ok(Self(module)) } else { Err(module) }
+        if is_pure {
+            Ok(Self(module))
+        } else {
+            Err(module)
+        }
     }
 
     pub(super) fn forward(&self, arguments: &[Argument]) -> Result<Vec<Output>, String> {

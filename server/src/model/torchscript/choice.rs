@@ -103,7 +103,10 @@ fn agreeing(plan: &Plan, form: Form, expected: &[Placed]) -> Result<Module, Stri
     }
     let actual = answer(&mut module)?;
     let agrees = expected.len() == actual.len()
-        && expected.iter().zip(&actual).all(|(expected, actual)| close(expected, actual));
+        && expected
+            .iter()
+            .zip(&actual)
+            .all(|(expected, actual)| close(expected, actual));
     if agrees {
         Ok(module)
     } else {

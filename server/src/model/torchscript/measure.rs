@@ -29,11 +29,7 @@ pub(super) struct Times(Vec<(usize, f64)>);
 
 /// Measures `held` against `rival`, at one row and at as many as may come, or as many as the time
 /// allows.
-pub(super) fn compare(
-    plan: &Plan,
-    held: &mut Module,
-    rival: &mut Module,
-) -> Result<Times, Error> {
+pub(super) fn compare(plan: &Plan, held: &mut Module, rival: &mut Module) -> Result<Times, Error> {
     let (ratio, pass) = duel(plan, held, rival, 1)?;
     let mut ratios = vec![(1, ratio)];
     let largest = largest(plan.signature.max_batch_size, pass);

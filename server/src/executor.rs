@@ -11,7 +11,9 @@
 //!
 //! Invariants: at most `pipeline_depth` batches are between the scheduler and their replies; a batch
 //! is formed only when there is room for it; the host waits for the device in one place, the stage
-//! d2h (save for a batch that nobody wants any more, whose memory must be free of it before it goes); a stage that panics fails its batch and goes on.
+//! d2h (save for a batch that nobody
+//! wants any more, whose memory must be free of it before it goes, and one that is tried again); a
+//! stage that panics fails its batch and goes on.
 
 use std::{
     num::NonZeroUsize,
@@ -36,6 +38,7 @@ mod d2h;
 mod depth;
 mod h2d;
 mod mode;
+mod recovery;
 mod stages;
 
 use batch::Batch;
@@ -125,8 +128,17 @@ impl Pipeline {
             Mode::Stages => true,
             Mode::Auto => device.has_own_memory(),
         };
+        // What waits, or comes, when the device fails for good is told so.
+        let queue = Arc::downgrade(&source.scheduler);
+        device.outage().listen(move |reason| {
+            if let Some(queue) = queue.upgrade() {
+                queue.fail(reason);
+            }
+        });
+        let stream = device.open_stream(&format!("compute-{index}"))?;
         let stages = Builder {
             device,
+            stream: Arc::new(Mutex::new(stream)),
             copy: Arc::new(Mutex::new(compute::ModelCopy::new(instance))),
             context,
             index,

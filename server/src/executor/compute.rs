@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::{batch::Batch, h2d::Uploaded};
+use super::{batch::Batch, h2d::Uploaded, recovery::Stop};
 use crate::{
     device::{self, Device, Work},
     model::Instance,
@@ -16,7 +16,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Stage<D: Device> {
     pub(super) device: Arc<D>,
-    pub(super) stream: D::Stream,
+    /// All passes of the instance are on this stream, also those of batches that are tried again on
+    /// another thread. Locked while a pass is enqueued.
+    pub(super) stream: Arc<Mutex<D::Stream>>,
     /// Locked by the pass that runs. Never contended: passes of an instance are on one stream.
     pub(super) copy: Arc<Mutex<ModelCopy>>,
 }
@@ -51,8 +53,8 @@ pub(super) struct Computed<D: Device> {
 }
 
 impl<D: Device> Stage<D> {
-    /// Runs the stage. A batch that fails, or that nobody wants any more, is answered and goes.
-    pub(super) fn run(&self, uploaded: Uploaded<D>) -> Option<Computed<D>> {
+    /// Runs the stage. A batch that fails comes back with the error.
+    pub(super) fn run(&self, uploaded: Uploaded<D>) -> Result<Computed<D>, Stop> {
         let Uploaded {
             mut batch,
             inputs,
@@ -63,27 +65,25 @@ impl<D: Device> Stage<D> {
         if !batch.prune() {
             // The inputs may go once their copy is over.
             let _gone = self.device.synchronize(&ready);
-            return None;
+            return Err(Stop::Gone);
         }
         let work = self.work(batch.life());
         let launch = || -> Result<_, device::Error> {
-            self.device.wait(&self.stream, &ready)?;
-            let before = self.device.record(&self.stream)?;
-            let outputs = self.device.launch(&self.stream, inputs, work)?;
-            Ok((outputs, (before, self.device.record(&self.stream)?)))
+            let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            self.device.wait(&stream, &ready)?;
+            let before = self.device.record(&stream)?;
+            let outputs = self.device.launch(&stream, inputs, work)?;
+            Ok((outputs, (before, self.device.record(&stream)?)))
         };
         match launch() {
-            Ok((outputs, pass)) => Some(Computed {
+            Ok((outputs, pass)) => Ok(Computed {
                 batch,
                 outputs,
                 began,
                 upload: (start, ready),
                 pass,
             }),
-            Err(error) => {
-                batch.fail(&error.into());
-                None
-            }
+            Err(error) => Err(Stop::failed(batch, error)),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Context, compute::Computed};
+use super::{Context, compute::Computed, recovery::Stop};
 use crate::{
     device::{self, Device},
     request::Stages,
@@ -20,9 +20,9 @@ pub(super) struct Stage<D: Device> {
 }
 
 impl<D: Device> Stage<D> {
-    /// Runs the stage and answers the batch. Returns the rows and what the stages took, where the
-    /// batch succeeded.
-    pub(super) fn run(&self, computed: Computed<D>) -> Option<(usize, Stages)> {
+    /// Runs the stage and answers the batch. Returns the rows and what the stages took. A batch that
+    /// fails comes back with the error.
+    pub(super) fn run(&self, computed: Computed<D>) -> Result<(usize, Stages), Stop> {
         let Computed {
             mut batch,
             outputs,
@@ -33,7 +33,7 @@ impl<D: Device> Stage<D> {
         if !batch.prune() {
             // The outputs may go once the pass that writes them is over.
             let _gone = self.device.synchronize(&pass.1);
-            return None;
+            return Err(Stop::Gone);
         }
         let rows = batch.rows();
         match self.download(outputs, &pass.1) {
@@ -52,12 +52,9 @@ impl<D: Device> Stage<D> {
                 batch.answer(outputs, specs, batched, stages, |bytes| {
                     self.context.budget.charge(bytes as u64)
                 });
-                Some((rows, stages))
+                Ok((rows, stages))
             }
-            Err(error) => {
-                batch.fail(&error.into());
-                None
-            }
+            Err(error) => Err(Stop::failed(batch, error)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Context, batch::Batch};
+use super::{Context, batch::Batch, recovery::Stop};
 use crate::{device::Device, error::Error};
 
 /// The stage and its stream.
@@ -27,10 +27,10 @@ pub(super) struct Uploaded<D: Device> {
 }
 
 impl<D: Device> Stage<D> {
-    /// Runs the stage. A batch that fails, or that nobody wants any more, is answered and goes.
-    pub(super) fn run(&self, mut batch: Batch) -> Option<Uploaded<D>> {
+    /// Runs the stage. A batch that fails comes back with the error.
+    pub(super) fn run(&self, mut batch: Batch) -> Result<Uploaded<D>, Stop> {
         if !batch.prune() {
-            return None;
+            return Err(Stop::Gone);
         }
         let began = Instant::now();
         let upload = |batch: &mut Batch| -> Result<_, Error> {
@@ -41,17 +41,14 @@ impl<D: Device> Stage<D> {
             Ok((start, inputs, self.device.record(&self.stream)?))
         };
         match upload(&mut batch) {
-            Ok((start, inputs, ready)) => Some(Uploaded {
+            Ok((start, inputs, ready)) => Ok(Uploaded {
                 batch,
                 inputs,
                 began,
                 start,
                 ready,
             }),
-            Err(error) => {
-                batch.fail(&error);
-                None
-            }
+            Err(error) => Err(Stop::failed(batch, error)),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     d2h,
     h2d::{self, Uploaded},
     mode::{Chooser, Mode, Path},
+    recovery::{Recovery, Stop},
 };
 use crate::{
     device::{self, Device},
@@ -32,6 +33,8 @@ const BETWEEN_STAGES: usize = 1;
 pub(super) struct Builder<D: Device> {
     pub(super) device: Arc<D>,
     pub(super) copy: Arc<Mutex<compute::ModelCopy>>,
+    /// The stream of the instance's passes.
+    pub(super) stream: Arc<Mutex<D::Stream>>,
     pub(super) context: Arc<Context>,
     pub(super) index: usize,
 }
@@ -41,7 +44,7 @@ impl<D: Device> Builder<D> {
         self.device.open_stream(&format!("{stage}-{}", self.index))
     }
 
-    fn h2d(&self, stream: &str) -> Result<h2d::Stage<D>, device::Error> {
+    pub(super) fn h2d(&self, stream: &str) -> Result<h2d::Stage<D>, device::Error> {
         Ok(h2d::Stage {
             device: Arc::clone(&self.device),
             stream: self.stream(stream)?,
@@ -49,15 +52,15 @@ impl<D: Device> Builder<D> {
         })
     }
 
-    fn compute(&self) -> Result<compute::Stage<D>, device::Error> {
-        Ok(compute::Stage {
+    pub(super) fn compute(&self) -> compute::Stage<D> {
+        compute::Stage {
             device: Arc::clone(&self.device),
-            stream: self.stream("compute")?,
+            stream: Arc::clone(&self.stream),
             copy: Arc::clone(&self.copy),
-        })
+        }
     }
 
-    fn d2h(&self, stream: &str) -> Result<d2h::Stage<D>, device::Error> {
+    pub(super) fn d2h(&self, stream: &str) -> Result<d2h::Stage<D>, device::Error> {
         Ok(d2h::Stage {
             device: Arc::clone(&self.device),
             stream: self.stream(stream)?,
@@ -67,13 +70,15 @@ impl<D: Device> Builder<D> {
 
     /// Makes one thread that runs each batch from start to end.
     pub(super) fn spawn_inline(self, source: Source) -> Result<Vec<JoinHandle<()>>, device::Error> {
-        let (h2d, compute, d2h) = (self.h2d("h2d")?, self.compute()?, self.d2h("d2h")?);
+        let (h2d, compute, d2h) = (self.h2d("h2d")?, self.compute(), self.d2h("d2h")?);
+        let index = self.index;
+        let recovery = Recovery::new(self);
         let run = move || {
             while let Some(batch) = source.next() {
-                guard(|| run_through(batch, &h2d, &compute, &d2h));
+                guard(&recovery, || run_through(batch, &h2d, &compute, &d2h));
             }
         };
-        Ok(vec![spawn(format!("fb-compute-{}", self.index), run)?])
+        Ok(vec![spawn(format!("fb-compute-{index}"), run)?])
     }
 
     /// Makes a thread for each stage. Batches for which stages do not pay run on the second one.
@@ -86,14 +91,21 @@ impl<D: Device> Builder<D> {
         let (to_compute, from_h2d) = sync_channel::<Sent<Handed<D>>>(BETWEEN_STAGES);
         let (to_d2h, from_compute) = sync_channel::<Sent<Computed<D>>>(BETWEEN_STAGES);
         let mut threads = Vec::with_capacity(3);
+        let index = self.index;
+        let recovery = Arc::new(Recovery::new(self));
+        let make = recovery.builder();
 
-        let (h2d, choices) = (self.h2d("h2d")?, Arc::clone(&chooser));
-        threads.push(spawn(format!("fb-h2d-{}", self.index), move || {
+        let (h2d, choices, failed) = (
+            make.h2d("h2d")?,
+            Arc::clone(&chooser),
+            Arc::clone(&recovery),
+        );
+        threads.push(spawn(format!("fb-h2d-{index}"), move || {
             while let Some(batch) = source.next() {
                 let path = lock(&choices).choose(batch.rows(), source.has_more());
                 let handed = match path {
                     Path::Inline => Some(Handed::Inline(batch)),
-                    Path::Stages => guard(|| h2d.run(batch)).map(Handed::Uploaded),
+                    Path::Stages => guard(&failed, || h2d.run(batch)).map(Handed::Uploaded),
                 };
                 if let Some(handed) = handed {
                     hand_over(&to_compute, handed);
@@ -101,28 +113,30 @@ impl<D: Device> Builder<D> {
             }
         })?);
 
-        let (compute, choices) = (self.compute()?, Arc::clone(&chooser));
-        let inline = (self.h2d("inline-h2d")?, self.d2h("inline-d2h")?);
-        threads.push(spawn(format!("fb-compute-{}", self.index), move || {
+        let (compute, choices, failed) =
+            (make.compute(), Arc::clone(&chooser), Arc::clone(&recovery));
+        let inline = (make.h2d("inline-h2d")?, make.d2h("inline-d2h")?);
+        threads.push(spawn(format!("fb-compute-{index}"), move || {
             while let Some(handed) = receive(&from_h2d, &choices) {
                 match handed {
                     Handed::Uploaded(uploaded) => {
-                        if let Some(computed) = guard(|| compute.run(uploaded)) {
+                        if let Some(computed) = guard(&failed, || compute.run(uploaded)) {
                             hand_over(&to_d2h, computed);
                         }
                     }
                     Handed::Inline(batch) => {
-                        let done = guard(|| run_through(batch, &inline.0, &compute, &inline.1));
+                        let run = || run_through(batch, &inline.0, &compute, &inline.1);
+                        let done = guard(&failed, run);
                         observe(&choices, done);
                     }
                 }
             }
         })?);
 
-        let d2h = self.d2h("d2h")?;
-        threads.push(spawn(format!("fb-d2h-{}", self.index), move || {
+        let d2h = make.d2h("d2h")?;
+        threads.push(spawn(format!("fb-d2h-{index}"), move || {
             while let Some(computed) = receive(&from_compute, &chooser) {
-                observe(&chooser, guard(|| d2h.run(computed)));
+                observe(&chooser, guard(&recovery, || d2h.run(computed)));
             }
         })?);
         Ok(threads)
@@ -141,18 +155,24 @@ struct Sent<T> {
     value: T,
 }
 
-fn run_through<D: Device>(
+/// Runs a batch through all stages on the calling thread.
+pub(super) fn run_through<D: Device>(
     batch: Batch,
     h2d: &h2d::Stage<D>,
     compute: &compute::Stage<D>,
     d2h: &d2h::Stage<D>,
-) -> Option<(usize, request::Stages)> {
+) -> Result<(usize, request::Stages), Stop> {
     d2h.run(compute.run(h2d.run(batch)?)?)
 }
 
-/// Runs a stage. A panic in it drops its batch, which answers the jobs.
-fn guard<T>(stage: impl FnOnce() -> Option<T>) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(stage)).unwrap_or_else(|_| {
+/// Runs a stage. A batch that it does not hand on is `recovery`'s. A panic in it drops its batch,
+/// which answers the jobs.
+fn guard<D: Device, T>(
+    recovery: &Recovery<D>,
+    stage: impl FnOnce() -> Result<T, Stop>,
+) -> Option<T> {
+    let run = || stage().map_err(|stop| recovery.take(stop)).ok();
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
         tracing::error!("a stage of the executor panicked; its batch was answered with an error");
         None
     })

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::rig::*;
 use crate::{
-    device::{self, Device, Location, Simulated, Work},
+    device::{self, Device, Location, Outage, Simulated, Work},
     executor::Mode,
     memory::Pool,
     repository::Scheduling,
@@ -78,6 +78,9 @@ impl Device for ForgetsToWait {
     }
     fn elapsed(&self, from: &Self::Event, to: &Self::Event) -> Duration {
         self.device.elapsed(from, to)
+    }
+    fn outage(&self) -> &Outage {
+        self.device.outage()
     }
 }
 

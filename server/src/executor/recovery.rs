@@ -111,8 +111,10 @@ impl<D: Device> Recovery<D> {
             return failed.exhausted();
         }
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(stages) = self.stages(&mut stages) else {
-            return failed.exhausted();
+        let stages = match self.stages(&mut stages) {
+            Ok(stages) => stages,
+            Err(cause) if cause.is_final() => return self.take(Stop::failed(failed.batch, cause)),
+            Err(_) => return failed.exhausted(),
         };
         let Failed { batch, error } = failed;
         let (model, rows) = (batch.model(), batch.rows());

@@ -17,7 +17,10 @@ use crate::{
     request::{Answer, Reply},
 };
 
+mod lost;
 mod planted;
+mod property;
+mod recovery;
 mod rig;
 mod timing;
 

@@ -208,9 +208,10 @@ impl Plan {
         &self,
         module: &mut Module,
         inputs: Vec<Option<Placed>>,
+        location: Location,
     ) -> Result<Vec<Placed>, Error> {
         let values = module.forward(&self.arguments(inputs)?);
-        let values = values.map_err(|text| Error::Forward(concise(&text)))?;
+        let values = values.map_err(|text| Error::thrown(&text, location))?;
         outputs::collect(&self.signature.outputs, values)
     }
 }
@@ -226,13 +227,18 @@ struct Loaded {
 impl Instance for Loaded {
     fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error> {
         limit_threads(self.plan.settings.intra_op_threads);
-        self.plan.forward(&mut self.module, inputs)
+        let Self {
+            plan,
+            module,
+            location,
+        } = self;
+        plan.forward(module, inputs, *location)
     }
 
     fn reset(&mut self) -> Result<(), Error> {
         if self.plan.schema.has_reset {
             let done = self.module.reset();
-            return done.map_err(|text| Error::Forward(concise(&text)));
+            return done.map_err(|text| Error::thrown(&text, self.location));
         }
         self.module = load(&self.plan.file, self.plan.form, self.location)?;
         Ok(())

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::watch;
+
 use super::Served;
 use crate::{
     admission::Budget,
@@ -29,6 +31,8 @@ pub struct Loader {
     pub max_queue_items: usize,
     /// libtorch's threads within one operation.
     pub intra_op_threads: usize,
+    /// Told the reason when a device that models run on fails for good.
+    pub failed: watch::Sender<Option<String>>,
 }
 
 /// A version of a model cannot be served.
@@ -116,14 +120,19 @@ impl Loader {
         context: &Arc<Context>,
         index: usize,
     ) -> Result<Pipeline, Error> {
-        Ok(Pipeline::spawn(Parts {
+        let failed = self.failed.clone();
+        let pipeline = Pipeline::spawn(Parts {
             device: Arc::clone(device),
             scheduler: Arc::clone(&served.scheduler),
             index,
             instance: model.instance(device.location())?,
             context: Arc::clone(context),
             config: self.executor,
-        })?)
+        })?;
+        // After the pipeline's own listener: by then the model is not ready any more.
+        let tell = move |reason: &str| failed.send_replace(Some(reason.to_owned()));
+        device.outage().listen(move |reason| drop(tell(reason)));
+        Ok(pipeline)
     }
 }
 

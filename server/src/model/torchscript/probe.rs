@@ -35,15 +35,15 @@ pub(super) fn choose(plan: &Plan, saved: Module) -> Form {
 }
 
 fn agree(plan: &Plan, mut saved: Module) -> Result<bool, Error> {
-    let expected = plan.forward(&mut saved, request(plan)?)?;
+    let expected = plan.forward(&mut saved, request(plan)?, Location::Host)?;
     drop(saved);
     let mut frozen = load(&plan.file, Form::Frozen, Location::Host)?;
     // Twice: an optimized graph is specialised by its first call.
-    plan.forward(&mut frozen, request(plan)?)?;
+    plan.forward(&mut frozen, request(plan)?, Location::Host)?;
     if plan.settings.stateful {
         frozen = load(&plan.file, Form::Frozen, Location::Host)?;
     }
-    let actual = plan.forward(&mut frozen, request(plan)?)?;
+    let actual = plan.forward(&mut frozen, request(plan)?, Location::Host)?;
     Ok(expected.len() == actual.len()
         && expected
             .iter()

@@ -236,6 +236,11 @@ impl Scheduler {
         self.failure.get().map(String::as_str)
     }
 
+    /// Returns whether jobs share batches, whose rows are then independent of one another.
+    pub fn joins(&self) -> bool {
+        self.joins
+    }
+
     /// Returns how many jobs wait.
     pub fn len(&self) -> usize {
         self.lock().queue.len()

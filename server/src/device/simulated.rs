@@ -41,8 +41,10 @@ const NAME: &str = "simulated";
 pub struct Costs {
     /// Copies to the device.
     pub h2d: Link,
-    /// A forward pass takes at least this long.
+    /// A forward pass takes at least this long,
     pub compute: Duration,
+    /// and this much longer for each row: what the first dimension of the first input counts.
+    pub compute_per_row: Duration,
     /// Copies from the device.
     pub d2h: Link,
 }
@@ -190,6 +192,12 @@ fn total(tensors: &[Option<HostTensor>]) -> usize {
     tensors.iter().flatten().map(bytes).sum()
 }
 
+fn rows(inputs: &[Option<HostTensor>]) -> u32 {
+    let first = inputs.iter().flatten().next();
+    let rows = first.and_then(|input| input.shape.dims().first());
+    rows.map_or(0, |&rows| u32::try_from(rows).unwrap_or(u32::MAX))
+}
+
 /// Runs a pass on the host, which is what the device is made of.
 fn pass_on_host(
     work: Work,
@@ -287,9 +295,10 @@ impl Device for Simulated {
     }
 
     fn launch(&self, stream: &Stream, inputs: Buffer, work: Work) -> Result<Buffer, Error> {
-        let (takes, memory) = (self.costs.compute, self.memory.clone());
+        let (costs, memory) = (self.costs, self.memory.clone());
         let run = move |inputs: Tensors, begins: Instant| {
             let began = Instant::now();
+            let by_row = costs.compute_per_row.saturating_mul(rows(&inputs.all));
             let outputs = pass_on_host(work, inputs.all).map_err(Error::from);
             let outputs = outputs.and_then(|outputs| {
                 let all: Vec<_> = outputs.into_iter().map(Some).collect();
@@ -297,6 +306,7 @@ impl Device for Simulated {
                 let _taken = Some(memory.take(total(&all))?);
                 Ok(Content::Ready(Tensors { all, _taken }))
             });
+            let takes = costs.compute.saturating_add(by_row);
             let ends = pass(begins, began.elapsed().max(takes));
             (outputs.unwrap_or_else(Content::Failed), ends)
         };

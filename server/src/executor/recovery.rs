@@ -1,4 +1,4 @@
-//! What becomes of a batch that a stage could not hand on.
+//! What becomes of a batch that failed.
 //!
 //! Where the device had no memory for it, its caches are freed and the batch is run again in halves,
 //! down to single jobs; what still finds no memory fails on its own. An error that the device will
@@ -8,150 +8,135 @@
 //! time, with copies on streams of their own and its passes on the instance's stream, so batches in
 //! flight are not disturbed; requests of sequences, whose order counts, are never tried again.
 
-use std::sync::{Mutex, PoisonError};
+use std::{sync::Arc, time::Instant};
 
 use super::{
     batch::Batch,
-    compute, d2h, h2d,
-    stages::{Builder, run_through},
+    d2h, h2d,
+    mode::Path,
+    stages::{Line, lock},
 };
 use crate::{
     device::{self, Device},
     error::Error,
 };
 
-/// Why a stage did not hand its batch on.
+/// The copies of batches that are tried again.
 #[derive(Debug)]
-pub(super) enum Stop {
-    /// Nobody wants the batch any more, and its jobs were told so.
-    Gone,
-    /// An operation failed; the jobs are not answered yet.
-    Failed(Box<Failed>),
-}
-
-/// A batch and what went wrong with it.
-#[derive(Debug)]
-pub(super) struct Failed {
-    batch: Batch,
-    error: Error,
-}
-
-impl Stop {
-    pub(super) fn failed(batch: Batch, error: impl Into<Error>) -> Self {
-        let error = error.into();
-        Self::Failed(Box::new(Failed { batch, error }))
-    }
-}
-
-/// Deals with the batches of one instance that failed.
-#[derive(Debug)]
-pub(super) struct Recovery<D: Device> {
-    builder: Builder<D>,
-    /// Made when they are needed first; locked by the thread that tries a batch again.
-    stages: Mutex<Option<Stages<D>>>,
-}
-
-/// The stages that batches are tried again in.
-#[derive(Debug)]
-struct Stages<D: Device> {
+pub(super) struct Again<D: Device> {
     h2d: h2d::Stage<D>,
-    compute: compute::Stage<D>,
     d2h: d2h::Stage<D>,
 }
 
-impl Failed {
-    fn is_out_of_memory(&self) -> bool {
-        matches!(&self.error, Error::Device(cause) if cause.is_out_of_memory())
-    }
-
-    /// Tells the jobs that the device has too little memory for them.
-    fn exhausted(self) {
-        let error = Error::DeviceMemory {
-            model: self.batch.model().to_owned(),
-            rows: self.batch.rows(),
-            reason: self.error.to_string(),
-        };
-        self.batch.fail(&error);
-    }
-}
-
-impl<D: Device> Recovery<D> {
-    pub(super) fn new(builder: Builder<D>) -> Self {
-        Self {
-            builder,
-            stages: Mutex::default(),
-        }
-    }
-
-    /// Returns what makes the stages of the instance.
-    pub(super) fn builder(&self) -> &Builder<D> {
-        &self.builder
-    }
-
-    /// Answers the jobs of a batch that stopped, after another try where that may help.
-    pub(super) fn take(&self, stop: Stop) {
-        let Stop::Failed(failed) = stop else {
-            return;
-        };
-        match &failed.error {
+impl<D: Device> Line<D> {
+    /// Answers the jobs of a batch that failed, after another try where that may help.
+    pub(super) fn recover(&self, batch: Batch, error: Error) {
+        match &error {
             Error::Device(cause) if cause.is_final() => {
-                self.builder.device.outage().declare(&cause.to_string());
+                self.device.outage().declare(&cause.to_string());
             }
-            Error::Device(cause) if cause.is_out_of_memory() => return self.retry(*failed),
+            Error::Device(cause) if cause.is_out_of_memory() => {
+                return match self.retry(batch, &error) {
+                    Ok(()) => {}
+                    Err((batch, cause)) if cause.is_final() => self.recover(batch, cause.into()),
+                    Err((batch, _)) => exhausted(batch, &error),
+                };
+            }
             _ => {}
         }
-        failed.batch.fail(&failed.error);
+        batch.fail(&error);
     }
 
-    fn retry(&self, failed: Failed) {
-        let device = &self.builder.device;
+    /// Runs a batch again in parts. Fails where there are no streams for it.
+    fn retry(&self, batch: Batch, error: &Error) -> Result<(), (Batch, device::Error)> {
         // Where inputs are lent to the pass, it may have written to them. What a request of a
         // sequence has done to its state cannot be taken back.
-        if !device.has_own_memory() || failed.batch.life().is_some() {
-            return failed.exhausted();
+        if !self.device.has_own_memory() || batch.life().is_some() {
+            exhausted(batch, error);
+            return Ok(());
         }
-        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let stages = match self.stages(&mut stages) {
-            Ok(stages) => stages,
-            Err(cause) if cause.is_final() => return self.take(Stop::failed(failed.batch, cause)),
-            Err(_) => return failed.exhausted(),
+        let mut again = lock(&self.again);
+        let again = match self.again(&mut again) {
+            Ok(again) => again,
+            Err(cause) => return Err((batch, cause)),
         };
-        let Failed { batch, error } = failed;
         let (model, rows) = (batch.model(), batch.rows());
         tracing::warn!(model, rows, %error, "trying a batch again in parts");
-        device.reclaim();
+        self.device.reclaim();
         let mut rest = batch.halves();
         rest.reverse();
-        while let Some(part) = rest.pop() {
-            let Err(stop) = run_through(part, &stages.h2d, &stages.compute, &stages.d2h) else {
-                continue;
-            };
-            match stop {
-                Stop::Failed(failed) if failed.is_out_of_memory() => {
-                    device.reclaim();
-                    if failed.batch.is_single() {
-                        failed.exhausted();
+        while let Some(mut part) = rest.pop() {
+            match self.run_again(&mut part, again) {
+                Ok(Some((finished, began))) => {
+                    let all = 0..part.rows();
+                    self.answer(part, Path::Inline, vec![all], (finished, began));
+                }
+                Ok(None) => {}
+                Err(Error::Device(cause)) if cause.is_out_of_memory() => {
+                    self.device.reclaim();
+                    if part.is_single() {
+                        exhausted(part, &cause.into());
                     } else {
-                        rest.extend(failed.batch.halves().into_iter().rev());
+                        rest.extend(part.halves().into_iter().rev());
                     }
                 }
                 // Not out of memory, so this goes no deeper.
-                stop => self.take(stop),
+                Err(error) => self.recover(part, error),
             }
         }
+        Ok(())
     }
 
-    fn stages<'a>(
-        &self,
-        stages: &'a mut Option<Stages<D>>,
-    ) -> Result<&'a Stages<D>, device::Error> {
-        Ok(match stages {
+    fn again<'a>(&self, again: &'a mut Option<Again<D>>) -> Result<&'a Again<D>, device::Error> {
+        let stream = |stage| {
+            let name = format!("again-{stage}-{}", self.index);
+            self.device.open_stream(&name)
+        };
+        Ok(match again {
             Some(made) => made,
-            none => none.insert(Stages {
-                h2d: self.builder.h2d("again-h2d")?,
-                compute: self.builder.compute(),
-                d2h: self.builder.d2h("again-d2h")?,
+            none => none.insert(Again {
+                h2d: h2d::Stage {
+                    device: Arc::clone(&self.device),
+                    stream: stream("h2d")?,
+                    context: Arc::clone(&self.context),
+                },
+                d2h: d2h::Stage {
+                    device: Arc::clone(&self.device),
+                    stream: stream("d2h")?,
+                },
             }),
         })
     }
+
+    /// Runs a batch from start to end. Returns `None` where nobody wants it any more.
+    fn run_again(
+        &self,
+        batch: &mut Batch,
+        again: &Again<D>,
+    ) -> Result<Option<(d2h::Finished, Instant)>, Error> {
+        if !batch.prune() {
+            return Ok(None);
+        }
+        let began = Instant::now();
+        let uploaded = again.h2d.run(batch.gather(self.device.pool(), true)?)?;
+        if !batch.prune() {
+            // The inputs may go once their copy is over.
+            let _gone = self.device.synchronize(&uploaded.upload.1);
+            return Ok(None);
+        }
+        let computed = lock(&self.compute).run(uploaded, None)?;
+        let downloading = again.d2h.run(computed)?;
+        let finished = d2h::finish(&*self.device, vec![downloading])?;
+        Ok(Some((finished, began)))
+    }
+}
+
+/// Tells the jobs of a batch that the device has too little memory for them.
+fn exhausted(batch: Batch, cause: &Error) {
+    let error = Error::DeviceMemory {
+        model: batch.model().to_owned(),
+        rows: batch.rows(),
+        reason: cause.to_string(),
+    };
+    batch.fail(&error);
 }

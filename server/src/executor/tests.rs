@@ -17,6 +17,7 @@ use crate::{
     request::{Answer, Reply},
 };
 
+mod copies;
 mod lost;
 mod planted;
 mod property;

@@ -8,7 +8,7 @@ use super::rig::*;
 use crate::{
     device::{
         self, Device as _,
-        simulated::{Costs, FaultKind, Faults, Link},
+        simulated::{Costs, FaultKind, Faults},
     },
     error::Error,
     executor::{Mode, Pipeline},
@@ -22,9 +22,8 @@ use crate::{
 fn slow(faults: Faults) -> Arc<device::Simulated> {
     let compute = Duration::from_millis(2);
     let costs = Costs {
-        h2d: Link::default(),
         compute,
-        d2h: Link::default(),
+        ..Costs::default()
     };
     let pool = Pool::new(1 << 20);
     Arc::new(device::Simulated::with_faults(costs, pool, faults))

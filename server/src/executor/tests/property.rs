@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use crate::{
         simulated::{Costs, Fault, FaultKind, Faults, Link},
     },
     error::Error,
-    executor::Mode,
+    executor::{MicroBatches, Mode},
     memory::Pool,
     model::{self, Instance},
     repository::Scheduling,
@@ -119,12 +120,18 @@ fn case() -> impl Strategy<Value = Case> {
         (0..300u64).prop_map(|delay| batching_for(Duration::from_micros(delay)))
     ];
     let mode = prop_oneof![Just(Mode::Inline), Just(Mode::Stages), Just(Mode::Auto)];
-    let wiring = (scheduling, 1..=4usize, mode, 1..=3usize).prop_map(
-        |(scheduling, depth, mode, instances)| Wiring {
+    let micro_batches = prop_oneof![
+        Just(MicroBatches::Off),
+        Just(MicroBatches::Auto),
+        (2..=4usize).prop_map(|pieces| MicroBatches::Pieces(NonZeroUsize::new(pieces).unwrap()))
+    ];
+    let wiring = (scheduling, 1..=4usize, mode, 1..=3usize, micro_batches).prop_map(
+        |(scheduling, depth, mode, instances, micro_batches)| Wiring {
             scheduling,
             depth,
             mode,
             instances,
+            micro_batches,
         },
     );
     let costs = [0..200u64, 0..200, 0..200];
@@ -149,6 +156,7 @@ impl Case {
             h2d: link(h2d),
             compute,
             d2h: link(d2h),
+            ..Costs::default()
         };
         let (pool, faults) = (Pool::new(1 << 20), self.faults.clone());
         Arc::new(Simulated::with_faults(costs, pool, faults))

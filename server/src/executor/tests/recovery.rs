@@ -16,7 +16,7 @@ use crate::{
         simulated::{FaultKind, Faults},
     },
     error::Error,
-    executor::Mode,
+    executor::{MicroBatches, Mode},
     grpc,
     memory::Pool,
     model::{self, Instance},
@@ -186,6 +186,7 @@ fn wiring(scheduling: Scheduling) -> Wiring {
         depth: 1,
         mode: Mode::Stages,
         instances: 1,
+        micro_batches: MicroBatches::Auto,
     }
 }
 

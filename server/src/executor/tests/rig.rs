@@ -74,6 +74,7 @@ pub(super) struct Wiring {
     pub(super) depth: usize,
     pub(super) mode: Mode,
     pub(super) instances: usize,
+    pub(super) micro_batches: MicroBatches,
 }
 
 pub(super) fn rig<D: Device>(
@@ -88,6 +89,7 @@ pub(super) fn rig<D: Device>(
         depth,
         mode,
         instances: 1,
+        micro_batches: MicroBatches::Auto,
     };
     let echo = || Box::new(Echo(Arc::clone(&passes))) as Box<dyn Instance>;
     let mut rig = rig_of(&device, &wiring, echo);
@@ -124,6 +126,7 @@ pub(super) fn rig_of<D: Device>(
             config: Config {
                 pipeline_depth: NonZeroUsize::new(wiring.depth).unwrap(),
                 mode: wiring.mode,
+                micro_batches: wiring.micro_batches,
             },
         })
         .unwrap()
@@ -196,6 +199,7 @@ pub(super) fn stage_times(h2d: u64, compute: u64, d2h: u64) -> Arc<Simulated> {
             h2d: link(h2d),
             compute: Duration::from_millis(compute),
             d2h: link(d2h),
+            ..Costs::default()
         },
         Pool::new(1 << 20),
     ))

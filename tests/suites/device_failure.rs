@@ -55,7 +55,7 @@ async fn until_it_fails(client: &Client) -> (Code, String) {
 
 /// Sends many requests at once and checks that each is answered: with outputs, or with the reason.
 async fn each_of_many_is_answered(client: &Client) {
-    const MANY: usize = 500;
+    const MANY: usize = 2000;
     let options = StreamOptions::default().with_requests_in_flight(64);
     let session = within(client.stream(options)).await.unwrap();
     let mut tickets = Vec::new();

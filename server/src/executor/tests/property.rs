@@ -242,7 +242,7 @@ async fn answer(pending: Result<Pending, Error>) -> Result<Answer, Error> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 300,
+        cases: 600,
         max_shrink_time: 30_000,
         ..ProptestConfig::default()
     })]

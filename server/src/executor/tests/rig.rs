@@ -67,6 +67,11 @@ pub(super) fn spec(name: &str) -> TensorSpec {
     }
 }
 
+/// Makes an instance that counts in `passes`.
+pub(super) fn echo(passes: &Arc<AtomicUsize>) -> Box<dyn Instance> {
+    Box::new(Echo(Arc::clone(passes)))
+}
+
 /// How a rig is wired.
 #[derive(Debug, Clone)]
 pub(super) struct Wiring {
@@ -91,8 +96,7 @@ pub(super) fn rig<D: Device>(
         instances: 1,
         micro_batches: MicroBatches::Auto,
     };
-    let echo = || Box::new(Echo(Arc::clone(&passes))) as Box<dyn Instance>;
-    let mut rig = rig_of(&device, &wiring, echo);
+    let mut rig = rig_of(&device, &wiring, || echo(&passes));
     rig.passes = passes;
     rig
 }

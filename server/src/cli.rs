@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Overrides},
+    device::{self, Devices},
+    memory::Pool,
     registry,
     repository::{ModelEntry, Report, Repository},
     server::Server,
@@ -55,6 +57,12 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         model_repository: PathBuf,
     },
+    /// List what models can run on here, and say why there is no accelerator.
+    Devices {
+        /// A TOML file; the environment (FOREBAY__SECTION__KEY) overrides it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 /// Runs a command.
@@ -81,6 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             runtime.block_on(serve(config))
         }
         Command::Check { model_repository } => check(&model_repository),
+        Command::Devices { config } => devices(config.as_deref()),
     }
 }
 
@@ -137,9 +146,10 @@ fn signals(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> 
 
 fn check(dir: &Path) -> anyhow::Result<ExitCode> {
     let scanned = Repository::open(dir)?.scan()?;
+    let devices = Devices::open(&device::Config::default(), Pool::new(0))?;
     let load = |entry: &ModelEntry| {
         let faults = entry.versions.iter().filter_map(|version| {
-            let error = registry::try_load(entry, version).err()?;
+            let error = registry::try_load(entry, version, &devices).err()?;
             Some(format!("version {}: {error}", version.number))
         });
         faults.collect()
@@ -151,4 +161,16 @@ fn check(dir: &Path) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn devices(config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let overrides = Overrides {
+        // Not needed here, and its absence would be a fault.
+        model_repository: Some(PathBuf::from(".")),
+        ..Overrides::default()
+    };
+    let config = Config::read(config, overrides)?;
+    let inventory = device::inventory(&config.device);
+    write!(io::stdout().lock(), "{inventory}").context("write to standard output")?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -7,12 +7,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use forebay_proto::inference::repository_index_response::ModelIndex;
 
-use crate::{error::Error, repository::ScannedModel};
+use crate::{device::AnyDevice, error::Error, repository::ScannedModel};
 
 mod load;
+mod place;
 mod served;
 
 pub use load::{Loader, try_load};
+pub use place::{Error as PlaceError, places};
 pub use served::Served;
 
 /// The models that are served.
@@ -104,6 +106,12 @@ impl Registry {
         self.models
             .values()
             .flat_map(|versions| versions.ready.values())
+    }
+
+    /// Returns the devices that models run on, each once.
+    pub fn devices(&self) -> Vec<AnyDevice> {
+        let used = self.ready().flat_map(|served| served.devices.clone());
+        place::distinct(&used.collect::<Vec<_>>())
     }
 
     /// Returns whether every model loaded.

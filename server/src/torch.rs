@@ -12,7 +12,7 @@ mod module;
 pub use bytes::TorchBytes;
 pub(crate) use bytes::{datatype, kind};
 pub use device_tensor::DeviceTensor;
-pub(crate) use ffi::{is_shared, tensor_over};
+pub(crate) use ffi::{is_shared, scalar_type, tensor_over};
 pub(crate) use module::{Argument, Form, Module, Output};
 
 #[cfg(test)]

@@ -35,8 +35,13 @@ struct Shared {
 
 #[derive(Debug)]
 enum Kind {
-    Pageable { keep_bytes: usize },
-    Pinned { pinner: Box<dyn Pinner>, budget: usize },
+    Pageable {
+        keep_bytes: usize,
+    },
+    Pinned {
+        pinner: Box<dyn Pinner>,
+        budget: usize,
+    },
 }
 
 #[derive(Debug, Default)]

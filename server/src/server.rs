@@ -152,7 +152,11 @@ impl Server {
 
 /// Says at start what models may run on.
 fn announce(devices: &Devices) {
-    let names: Vec<_> = devices.accelerators().iter().map(|one| one.name()).collect();
+    let names: Vec<_> = devices
+        .accelerators()
+        .iter()
+        .map(|one| one.name())
+        .collect();
     match devices.missing() {
         None => tracing::info!(accelerators = ?names, "models may run on accelerators"),
         Some(why) => tracing::info!(why, "models run on the host: there is no accelerator"),

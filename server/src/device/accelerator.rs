@@ -19,8 +19,8 @@ mod ffi;
 mod library;
 mod nvml;
 
-use ffi::{Failure, InFlight};
 pub use ffi::Memory;
+use ffi::{Failure, InFlight};
 pub use library::Missing;
 use nvml::Management;
 
@@ -144,11 +144,19 @@ impl Accelerator {
             .map_err(|actual| self.error(Failure::Operation(format!("a tensor is {actual}"))))
     }
 
-    fn run(&self, stream: &Stream, inputs: Vec<Option<Placed>>, work: Work) -> Result<Vec<Placed>, Error> {
+    fn run(
+        &self,
+        stream: &Stream,
+        inputs: Vec<Option<Placed>>,
+        work: Work,
+    ) -> Result<Vec<Placed>, Error> {
         for input in inputs.iter().flatten() {
             if let Placed::Device(tensor) = input {
                 // A model may keep its input, or let go of it while the pass is on its way.
-                stream.0.keep(tensor).map_err(|failure| self.error(failure))?;
+                stream
+                    .0
+                    .keep(tensor)
+                    .map_err(|failure| self.error(failure))?;
             }
         }
         let _entered = stream.0.enter().map_err(|failure| self.error(failure))?;
@@ -218,7 +226,10 @@ impl Device for Accelerator {
     fn launch(&self, stream: &Stream, inputs: Buffer, work: Work) -> Result<Buffer, Error> {
         let Buffer { uploading, content } = inputs;
         let outputs = self.run(stream, self.ready(content)?, work)?;
-        Ok(Buffer::of(outputs.into_iter().map(Some).collect(), uploading))
+        Ok(Buffer::of(
+            outputs.into_iter().map(Some).collect(),
+            uploading,
+        ))
     }
 
     fn download(&self, stream: &Stream, outputs: Buffer) -> Result<Buffer, Error> {

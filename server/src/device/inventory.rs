@@ -57,7 +57,8 @@ mod tests {
         report.model = "NVIDIA H100".to_owned();
         report.utilization_percent = Some(7);
         report.driver = Some("580.65".to_owned());
-        let all = "cuda:1: NVIDIA H100, 80.0 GiB of memory, 1.0 GiB in use, 7 % busy, driver 580.65";
+        let all =
+            "cuda:1: NVIDIA H100, 80.0 GiB of memory, 1.0 GiB in use, 7 % busy, driver 580.65";
         assert_eq!(line(&report), all);
     }
 }

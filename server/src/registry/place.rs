@@ -58,7 +58,10 @@ pub(super) fn distinct(places: &[AnyDevice]) -> Vec<AnyDevice> {
     distinct
 }
 
-fn on_host<'a>(devices: &'a Devices, group: &InstanceGroup) -> impl Iterator<Item = AnyDevice> + 'a {
+fn on_host<'a>(
+    devices: &'a Devices,
+    group: &InstanceGroup,
+) -> impl Iterator<Item = AnyDevice> + 'a {
     std::iter::repeat_n(devices.host().clone(), group.count)
 }
 

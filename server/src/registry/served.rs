@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
-    device::AnyDevice, executor::Pipeline, repository::ModelSettings, scheduler::Scheduler, statistics::Statistics,
+    device::AnyDevice, executor::Pipeline, repository::ModelSettings, scheduler::Scheduler,
+    statistics::Statistics,
 };
 
 /// One version of a model, ready for requests.

@@ -3,7 +3,10 @@
 //! What leaves it are owning, safe types. Invariant: memory of the host that a copy may touch lies in
 //! an [`InFlight`], from which it comes out once the copy is known to be done, and not before.
 
-#![expect(unsafe_code, reason = "the fence to the C++ shim and to page-locked memory")]
+#![expect(
+    unsafe_code,
+    reason = "the fence to the C++ shim and to page-locked memory"
+)]
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},

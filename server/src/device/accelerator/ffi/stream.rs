@@ -68,8 +68,9 @@ impl Stream {
         let mut tensors = Vec::with_capacity(sources.len());
         let flight = InFlight::launch(self, sources, |sources| {
             for source in sources {
-                let kind = torch::kind(source.datatype)
-                    .ok_or_else(|| Failure::Operation(format!("no copies of {}", source.datatype)))?;
+                let kind = torch::kind(source.datatype).ok_or_else(|| {
+                    Failure::Operation(format!("no copies of {}", source.datatype))
+                })?;
                 let (data, dims) = (source.data.as_ref(), source.shape.dims());
                 let (data, scalar_type) = (data.as_ptr().cast(), torch::scalar_type(kind));
                 let (stream, first, rank) = (self.0.as_ptr(), dims.as_ptr(), dims.len());

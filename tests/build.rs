@@ -77,17 +77,33 @@ fn libraries(libtorch: &Path) -> Result<(), String> {
         library.display()
     );
 
-    let source = out.join("empty.c");
-    fs::write(&source, "").map_err(|error| error.to_string())?;
-    let library = out.join("empty/libtorch_cuda.so");
-    fs::create_dir_all(out.join("empty")).map_err(|error| error.to_string())?;
-    let mut link = cc::Build::new()
+    plain(&out, "EMPTY", "")?;
+    // As a library of another version does, it asks for what this libtorch has not.
+    plain(
+        &out,
+        "FOREIGN",
+        "int fb_of_another_version(void);\nint x(void) { return fb_of_another_version(); }\n",
+    )
+}
+
+/// Builds a `libtorch_cuda.so` of a few lines of C, and tells where it is.
+fn plain(out: &Path, name: &str, text: &str) -> Result<(), String> {
+    let folder = out.join(name.to_lowercase());
+    let (source, library) = (folder.join("source.c"), folder.join("libtorch_cuda.so"));
+    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    fs::write(&source, text).map_err(|error| error.to_string())?;
+    let build = cc::Build::new()
         .cargo_metadata(false)
-        .get_compiler()
-        .to_command();
-    run(link.arg("-shared").arg("-o").arg(&library).arg(source))?;
+        .pic(true)
+        .get_compiler();
+    run(build
+        .to_command()
+        .arg("-shared")
+        .arg("-o")
+        .arg(&library)
+        .arg(source))?;
     println!(
-        "cargo::rustc-env=FOREBAY_EMPTY_LIBRARY={}",
+        "cargo::rustc-env=FOREBAY_{name}_LIBRARY={}",
         library.display()
     );
     Ok(())

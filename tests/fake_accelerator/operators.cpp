@@ -71,10 +71,14 @@ void check(const at::Tensor& host, c10::DeviceIndex device, bool non_blocking) {
 }
 
 at::Tensor copy_from(const at::Tensor& self, const at::Tensor& target, bool non_blocking) {
+  if (self.numel() == 0) {
+    return target;
+  }
   const bool from_device = self.is_privateuseone();
   const bool to_device = target.is_privateuseone();
   const auto device = (to_device ? target : self).device();
-  check(from_device && to_device ? at::Tensor() : to_device ? self : target, device.index(), non_blocking);
+  const auto host = from_device && to_device ? at::Tensor() : to_device ? self : target;
+  check(host, device.index(), non_blocking);
   const auto stream = current_stream(device.index());
   const auto from = on_host(self);
   const auto to = on_host(target);

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -225,6 +226,10 @@ struct Hooks final : at::PrivateUse1HooksInterface {
   }
   c10::DeviceIndex deviceCount() const override {
     return kDevices;
+  }
+  // Seeds are set for all accelerators at once. Operators that draw numbers run on the CPU.
+  const at::Generator& getDefaultGenerator(c10::DeviceIndex) const override {
+    return at::detail::getDefaultCPUGenerator();
   }
   bool isPinnedPtr(const void* data) const override {
     return is_pinned(data);

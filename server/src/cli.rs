@@ -18,7 +18,7 @@ use crate::{
     device::{self, Devices},
     memory::Pool,
     registry,
-    repository::{ModelEntry, Report, Repository},
+    repository::{ModelEntry, Report, Repository, Tried},
     server::Server,
     telemetry::Telemetry,
 };
@@ -148,11 +148,20 @@ fn check(dir: &Path) -> anyhow::Result<ExitCode> {
     let scanned = Repository::open(dir)?.scan()?;
     let devices = Devices::open(&device::Config::default(), Pool::new(0))?;
     let load = |entry: &ModelEntry| {
-        let faults = entry.versions.iter().filter_map(|version| {
-            let error = registry::try_load(entry, version, &devices).err()?;
-            Some(format!("version {}: {error}", version.number))
-        });
-        faults.collect()
+        let mut tried = Tried::default();
+        for version in &entry.versions {
+            let of_version = |text: String| format!("version {}: {text}", version.number);
+            match registry::try_load(entry, version, &devices) {
+                Ok(facts) => {
+                    let facts = facts
+                        .into_iter()
+                        .map(|(name, fact)| format!("{name}: {fact}"));
+                    tried.notes.extend(facts.map(of_version));
+                }
+                Err(error) => tried.faults.push(of_version(error.to_string())),
+            }
+        }
+        tried
     };
     let report = Report::new(&scanned, load);
     write!(io::stdout().lock(), "{report}").context("write to standard output")?;

@@ -9,10 +9,13 @@ use forebay_proto::inference::repository_index_response::ModelIndex;
 
 use crate::{device::AnyDevice, error::Error, repository::ScannedModel};
 
+mod config;
 mod load;
 mod place;
 mod served;
+mod warmup;
 
+pub use config::Config;
 pub use load::{Loader, try_load};
 pub use place::{Error as PlaceError, places};
 pub use served::Served;

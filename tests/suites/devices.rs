@@ -85,7 +85,7 @@ async fn a_server_that_is_to_have_an_accelerator_does_not_start_without_one() {
     let toml = "[device]\nkind = \"accelerator\"\nlibrary = \"libno_such_accelerator.so\"\n";
     let refused = Process::refuse(TestRepository::default(), toml).await;
     for part in [
-        "device.kind: accelerator",
+        "device.kind: an accelerator is asked for",
         "was not found",
         "LD_LIBRARY_PATH",
     ] {

@@ -16,8 +16,12 @@ pub struct Devices {
 
 /// The server's device is not there.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("device.kind: accelerator was asked for, but there is none: {0}")]
-pub struct Unavailable(#[source] Missing);
+#[error("device.kind: an accelerator is asked for, and there is none")]
+pub struct Unavailable {
+    /// Why not.
+    #[from]
+    pub reason: Missing,
+}
 
 impl Devices {
     /// Finds the devices that the configuration asks for; the host's gathers batches in slabs of
@@ -48,7 +52,7 @@ impl Devices {
                         accelerators,
                         missing: None,
                     }),
-                    Err(missing) if config.kind == Kind::Accelerator => Err(Unavailable(missing)),
+                    Err(missing) if config.kind == Kind::Accelerator => Err(missing.into()),
                     Err(missing) => Ok(without(cpu(pool), missing.to_string())),
                 }
             }

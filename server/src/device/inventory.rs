@@ -19,7 +19,7 @@ pub fn inventory(config: &Config) -> String {
             let missing = devices.missing();
             lines.extend(missing.map(|why| format!("no accelerator: {why}")));
         }
-        Err(unavailable) => lines.push(format!("no accelerator: {unavailable}")),
+        Err(unavailable) => lines.push(format!("no accelerator: {}", unavailable.reason)),
     }
     lines.join("\n") + "\n"
 }

@@ -20,6 +20,7 @@ use crate::{
 mod copies;
 mod planted;
 mod rig;
+mod steady;
 mod timing;
 
 use rig::*;

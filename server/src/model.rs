@@ -3,14 +3,19 @@
 //! A [`Model`] is one version of a model on disk; it makes [`Instance`]s, each of which belongs to
 //! one compute thread at a time and may keep state between calls.
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::{device::Location, tensor::Placed};
 
+mod aoti;
 mod identity;
 mod schema;
 mod torchscript;
 
+pub use aoti::{Aoti, Settings as AotiSettings};
 pub use identity::Identity;
 pub use schema::{Argument, ArgumentKind, Schema};
 pub use torchscript::{Settings as TorchSettings, TorchScript};
@@ -61,6 +66,29 @@ pub enum Error {
         /// What libtorch says, cut to a few lines.
         reason: String,
     },
+    /// The file is not a package that AOTInductor's loader reads.
+    #[error(
+        "{file} does not load as an AOTInductor package: {reason}; \
+         export it again with docs/export/export_aoti.py"
+    )]
+    Package {
+        /// The package's file.
+        file: String,
+        /// What is wrong with it, cut to a few lines.
+        reason: String,
+    },
+    /// The package was compiled for something else than what it is to run on.
+    #[error("{file} was compiled for {compiled}, but {wanted}; {mend}")]
+    Elsewhere {
+        /// The package's file.
+        file: String,
+        /// What it was compiled for.
+        compiled: String,
+        /// What it is to run on.
+        wanted: String,
+        /// What to do.
+        mend: &'static str,
+    },
     /// Configuration and model do not fit each other.
     #[error("{0}")]
     Mismatch(String),
@@ -91,6 +119,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+}
+
+/// Returns the last two parts of a file's path: clients are told of it too, and where the repository
+/// lies is not their concern.
+fn shown(file: &Path) -> String {
+    let mut tail: Vec<_> = file.iter().rev().take(2).collect();
+    tail.reverse();
+    tail.iter().collect::<PathBuf>().display().to_string()
 }
 
 /// Cuts a text of libtorch's, which may print whole tensors and C++ back traces, to what helps.

@@ -20,8 +20,8 @@ use crate::{
     torch::{self, Form, Module, kind},
 };
 
-mod arguments;
-mod outputs;
+pub(super) mod arguments;
+pub(super) mod outputs;
 mod probe;
 
 /// A TorchScript file and how a configuration's tensors map to its `forward`.
@@ -240,7 +240,7 @@ impl Instance for Loaded {
 }
 
 /// Sets libtorch's thread count for the calling thread, once: MKL and OpenMP keep it per thread.
-fn limit_threads(threads: usize) {
+pub(super) fn limit_threads(threads: usize) {
     thread_local! {
         static LIMIT: Cell<usize> = const { Cell::new(0) };
     }

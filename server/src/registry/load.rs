@@ -152,6 +152,15 @@ fn open(
     let signature = settings.signature.clone();
     Ok(match settings.backend {
         Backend::Identity => Box::new(Identity::new(&signature)?),
+        Backend::Aoti => {
+            let instances = settings.instances.iter().map(|group| group.count).sum();
+            let aoti = model::AotiSettings {
+                intra_op_threads,
+                instances,
+            };
+            let file = &version.file;
+            Box::new(model::Aoti::load(file, signature, aoti, pool.clone())?)
+        }
         Backend::TorchScript => {
             let torch = model::TorchSettings {
                 intra_op_threads,

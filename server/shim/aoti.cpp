@@ -15,6 +15,9 @@
 #include <tuple>
 #include <vector>
 
+#include <dlfcn.h>
+#include <link.h>
+
 #include <ATen/DeviceAccelerator.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -50,6 +53,20 @@ __attribute__((constructor)) void prepare_environment() {
 std::mutex& loading() {
   static std::mutex mutex;
   return mutex;
+}
+
+// Packages are linked to libtorch.so, which a server that is linked to its parts has not loaded. It
+// lies beside the libtorch_cpu.so that we run with, where the system does not look by itself.
+void load_libtorch() {
+  void* ours = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+  link_map* map = nullptr;
+  if (ours == nullptr || dlinfo(ours, RTLD_DI_LINKMAP, &map) != 0) {
+    return;
+  }
+  const std::string path = map->l_name;
+  // Where this fails, so does the package, and names what it lacks.
+  dlopen((path.substr(0, path.rfind('/') + 1) + "libtorch.so").c_str(), RTLD_LAZY);
+  dlclose(ours);
 }
 
 char* copy(const std::string& text) {
@@ -135,6 +152,7 @@ char* fb_package_describe(const char* file, char** error) {
 FbPackage* fb_package_load(const char* file, size_t runners, int device, char** error) {
   return guarded<FbPackage*>(error, nullptr, [&] {
     std::lock_guard<std::mutex> lock(loading());
+    load_libtorch();
     auto package = std::make_unique<FbPackage>(file, runners, device);
     package->ooms = count_ooms(device);
     return package.release();
@@ -181,6 +199,7 @@ bool fb_package_probe(const char* file, void* const* inputs, size_t count, char*
   setenv(kChecks, "1", /*overwrite=*/1);
   bool done = guarded<bool>(error, false, [&] {
     c10::InferenceMode mode;
+    load_libtorch();
     FbPackage package(file, /*runners=*/1, /*device=*/-1);
     package.loader.run(tensors(inputs, count));
     return true;

@@ -26,6 +26,7 @@ import shutil
 import sys
 import tempfile
 import time
+import zipfile
 
 import torch
 
@@ -108,7 +109,7 @@ def rows(inputs, batch):
     return {name: repeat(tensor) for name, tensor in inputs.items()}
 
 
-def compile(model, inputs, max_batch, package):
+def compile(model, inputs, max_batch, package, device):
     """Exports and compiles to the file `package`."""
     dynamic = None
     if max_batch > 1:
@@ -130,23 +131,42 @@ def compile(model, inputs, max_batch, package):
         return {"name": name, "datatype": DATATYPES[tensor.dtype], "dims": dims}
 
     described = [described(name, tensor) for name, tensor in inputs.items()]
+    configs = {
+        # Otherwise this machine's number of threads is baked in.
+        "cpp.dynamic_threads": True,
+        # Constants are folded in, and weights laid out as the kernels like them.
+        "freezing": True,
+        # With AOTI_RUNTIME_CHECK_INPUTS=1 a batch of one is still in order.
+        "aot_inductor.check_lowerbound": False,
+        # What the server holds a configuration against.
+        "aot_inductor.metadata": {"forebay_inputs": json.dumps(described)},
+    }
+    build(exported, package, configs)
+    if device == "cpu" and throws_in_parallel(package):
+        # An exception that leaves a parallel region ends the process, and with it the server.
+        say("the model looks values up by its inputs' numbers; compiling again, so that a number "
+            "out of bounds fails its request only: joined operations will run on one thread")
+        build(exported, package, configs | {"cpp.dynamic_threads": False, "cpp.threads": 1})
+        if throws_in_parallel(package):
+            raise Unfit("the compiled model would end its process on a number out of bounds; "
+                        "serve it as TorchScript")
+
+
+def build(exported, package, configs):
     started = time.monotonic()
     torch._inductor.aoti_compile_and_package(
-        exported,
-        package_path=package,
-        inductor_configs={
-            # Otherwise this machine's number of threads is baked in.
-            "cpp.dynamic_threads": True,
-            # Constants are folded in, and weights laid out as the kernels like them.
-            "freezing": True,
-            # With AOTI_RUNTIME_CHECK_INPUTS=1 a batch of one is still in order.
-            "aot_inductor.check_lowerbound": False,
-            # What the server holds a configuration against.
-            "aot_inductor.metadata": {"forebay_inputs": json.dumps(described)},
-        },
+        exported, package_path=package, inductor_configs=configs
     )
     size = os.path.getsize(package) / 2**20
     say(f"compiled in {time.monotonic() - started:.1f} s, {size:.1f} MiB")
+
+
+def throws_in_parallel(package):
+    """Returns whether any generated kernel checks numbers in a parallel region."""
+    with zipfile.ZipFile(package) as archive:
+        kernels = [name for name in archive.namelist() if name.endswith("kernel.cpp")]
+        texts = [archive.read(name).decode() for name in kernels]
+    return any("_CHECK(" in text and "#pragma omp parallel" in text for text in texts)
 
 
 def flat(outputs, names):
@@ -236,7 +256,7 @@ def main():
     try:
         package = os.path.join(scratch, "1", "model.pt2")
         os.mkdir(os.path.dirname(package))
-        compile(model, inputs, options.max_batch, package)
+        compile(model, inputs, options.max_batch, package, options.device)
         outputs = compare(model, inputs, options.max_batch, package, outputs)
         with open(os.path.join(scratch, "config.pbtxt"), "w") as file:
             file.write(config(name, inputs, outputs, options))

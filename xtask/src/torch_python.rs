@@ -130,7 +130,10 @@ fn make(
 ) -> Result<()> {
     let fetcher = Fetcher::new(workspace, interrupt)?;
     let wheels = PARTS.iter().map(|part| &part.wheel);
-    let fetched: u64 = wheels.clone().map(|wheel| fetcher.missing_bytes(wheel)).sum();
+    let fetched: u64 = wheels
+        .clone()
+        .map(|wheel| fetcher.missing_bytes(wheel))
+        .sum();
     check_room(&workspace.cache(""), fetched + UNPACKED_BYTES)?;
 
     let partial = workspace.cache("torch-python.partial");

@@ -92,6 +92,17 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
+std::string text(caffe2::serialize::PyTorchStreamReader& reader, const std::string& name) {
+  auto [data, size] = reader.getRecord(name);
+  return std::string(static_cast<const char*>(data.get()), size);
+}
+
+// Whether generated code checks numbers in a parallel region, which no exception may leave.
+bool throws_in_parallel(const std::string& code) {
+  return code.find("_CHECK(") != std::string::npos &&
+      code.find("#pragma omp parallel") != std::string::npos;
+}
+
 // How often the accelerator has run out of memory so far. Packages do not tell why they fail, so
 // that this has to.
 int64_t count_ooms(int device) {
@@ -136,6 +147,10 @@ char* fb_package_describe(const char* file, char** error) {
       if (name.rfind(kFolder, 0) == 0) {
         has_code = has_code || ends_with(name, ".so");
         metadata = ends_with(name, kMetadata) ? name : metadata;
+        if (ends_with(name, "kernel.cpp") && throws_in_parallel(text(reader, name))) {
+          throw std::runtime_error(
+              "one number out of bounds in a request, such as a token's, would end the whole server");
+        }
       }
     }
     if (!metadata || !has_code) {
@@ -144,8 +159,7 @@ char* fb_package_describe(const char* file, char** error) {
               ? "it is a TorchScript file, for platform \"pytorch_libtorch\""
               : "it holds no compiled model of the name 'model'");
     }
-    auto [data, size] = reader.getRecord(*metadata);
-    return copy(std::string(static_cast<const char*>(data.get()), size));
+    return copy(text(reader, *metadata));
   });
 }
 

@@ -103,6 +103,16 @@ class Faults(unittest.TestCase):
             with open(self.config, "w") as file:
                 file.write(text)
 
+    def test_a_package_that_a_number_could_make_end_the_process_is_refused(self):
+        with zipfile.ZipFile(self.original) as read, zipfile.ZipFile(self.package, "w") as write:
+            for item in read.infolist():
+                data = read.read(item)
+                if item.filename.endswith("kernel.cpp"):
+                    self.assertIn(b"#pragma omp parallel", data)
+                    data += b"AOTI_TORCH_CHECK((0 <= tmp7) & (tmp7 < 10L));"
+                write.writestr(item, data)
+        self.wrong("would end the whole server", "docs/export/export_aoti.py")
+
     def test_a_package_without_its_code_is_refused(self):
         with zipfile.ZipFile(self.original) as read, zipfile.ZipFile(self.package, "w") as write:
             for item in read.infolist():

@@ -23,6 +23,7 @@ torch.set_grad_enabled(False)
 torch.set_num_threads(1)
 MLP, _ = models.mlp()
 RESNET18, _ = models.resnet18()
+LOOKUP, _ = models.lookup()
 
 
 class Packages(harness.Case):
@@ -67,6 +68,18 @@ class Packages(harness.Case):
             list(pool.map(ask, range(8)))
         statistics = self.client.get_inference_statistics("mlp_aoti").model_stats[0]
         self.assertGreaterEqual(statistics.inference_stats.success.count, 160)
+
+    def lookup(self, number):
+        numbers = harness.tensor("numbers", np.full((1, 512), number, dtype=np.int64))
+        return self.client.infer("lookup_aoti", [numbers], client_timeout=harness.PATIENCE)
+
+    def test_a_number_out_of_bounds_fails_its_request_only(self):
+        expected = LOOKUP(torch.full((1, 512), 3)).numpy()
+        self.close_to(self.lookup(3).as_numpy("OUTPUT__0"), expected)
+        text = "the package's code failed"
+        for number in (10, -11):
+            self.refused(text, lambda client_timeout: self.lookup(number), status="INTERNAL")
+        self.close_to(self.lookup(3).as_numpy("OUTPUT__0"), expected)
 
     def test_the_configuration_says_what_runs_it(self):
         config = self.client.get_model_config("mlp_aoti").config

@@ -18,6 +18,17 @@ class Mlp(nn.Module):
         return {"scores": scores, "best": scores.argmax(dim=1, keepdim=True)}
 
 
+class Lookup(nn.Module):
+    """Rows of a table, looked up by the numbers in the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 64)
+
+    def forward(self, numbers):
+        return torch.relu(self.table(numbers)).flatten(1)
+
+
 class Block(nn.Module):
     """Two convolutions and the way around them."""
 
@@ -63,3 +74,8 @@ def mlp():
 def resnet18():
     torch.manual_seed(2)
     return ResNet18().eval(), (torch.randn(1, 3, 224, 224),)
+
+
+def lookup():
+    torch.manual_seed(3)
+    return Lookup().eval(), (torch.zeros(1, 512, dtype=torch.int64),)

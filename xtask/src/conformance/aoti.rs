@@ -22,9 +22,10 @@ use crate::{
 const EXPORTER: &str = "docs/export/export_aoti.py";
 const MODELS: &str = "tests/conformance/aoti/models.py";
 /// The functions in `MODELS`, with the exporter's options; the model is named `<function>_aoti`.
-const EXPORTS: [(&str, &[&str]); 2] = [
+const EXPORTS: [(&str, &[&str]); 3] = [
     ("mlp", &["--max-batch", "16", "--instances", "2"]),
     ("resnet18", &["--max-batch", "4"]),
+    ("lookup", &["--max-batch", "4"]),
 ];
 /// Compiling takes a minute; more, where the machine is busy.
 const EXPORT_LIMIT: Duration = Duration::from_secs(600);

@@ -19,11 +19,11 @@ TOLERANCE = 1e-3
 # As they were exported.
 LARGEST = {"mlp_aoti": 16, "resnet18_aoti": 4}
 
-torch.set_grad_enabled(False)
 torch.set_num_threads(1)
-MLP, _ = models.mlp()
-RESNET18, _ = models.resnet18()
-LOOKUP, _ = models.lookup()
+# Gradients are switched off by thread or by model, and here are threads.
+MLP, RESNET18, LOOKUP = (
+    make()[0].requires_grad_(False) for make in (models.mlp, models.resnet18, models.lookup)
+)
 
 
 class Packages(harness.Case):

@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 
 use self::{call_spec::CallSpec, metadata::Metadata};
 use super::{
-    Error, Instance, Model, concise, shown,
+    Error, Instance, Model, concise, sample, shown,
     torchscript::{arguments::lend, limit_threads, outputs::from_tensor},
 };
 use crate::{
@@ -31,9 +31,6 @@ mod metadata;
 /// with its pass, while the host goes on to the next one: as many as a pipeline has passes in
 /// flight, and one more. A runner has no weights of its own.
 const RUNNERS_IN_FLIGHT: usize = 4;
-
-/// Size, for the probe, of dimensions that the configuration leaves open.
-const OPEN_DIMENSION: i64 = 2;
 
 /// A package and how a configuration's tensors map to it.
 #[derive(Debug)]
@@ -204,11 +201,7 @@ impl Plan {
     fn made_up(&self, spec: &TensorSpec) -> Result<Tensor, tch::TchError> {
         let batch = self.signature.is_batching();
         let batch = batch.then(|| i64::try_from(self.signature.max_batch_size).unwrap_or(i64::MAX));
-        let open = |&dim: &i64| if dim < 0 { OPEN_DIMENSION } else { dim };
-        let dims: Vec<i64> = batch
-            .into_iter()
-            .chain(spec.dims.iter().map(open))
-            .collect();
+        let dims: Vec<i64> = batch.into_iter().chain(sample::dims(spec)).collect();
         let kind = kind(spec.datatype).unwrap_or(Kind::Float);
         Tensor::f_zeros(dims, (kind, tch::Device::Cpu))
     }

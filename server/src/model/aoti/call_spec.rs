@@ -226,6 +226,13 @@ mod tests {
     }
 
     #[test]
+    fn each_input_of_the_package_gets_the_one_of_the_configuration_with_its_name() {
+        // Three, because with two a mapping is its own inverse.
+        let spec = call(0, r#""[\"a\", \"b\", \"c\"]""#, 3, LEAF);
+        assert_eq!(spec.inputs(&specs(&["c", "a", "b"])).unwrap(), [1, 2, 0]);
+    }
+
+    #[test]
     fn without_names_the_order_counts_unless_there_are_numbers() {
         assert_eq!(unnamed().inputs(&specs(&["a", "b"])).unwrap(), [0, 1]);
         assert_eq!(unnamed().inputs(&specs(&["a__1", "b__0"])).unwrap(), [1, 0]);

@@ -1,4 +1,4 @@
-//! The fence around libtorch's C++: the only file with `unsafe` code.
+//! The fence around libtorch's C++: with its parts the only place with `unsafe` code.
 //!
 //! What leaves it are owning, safe types: a module, a `tch::Tensor` that owns its memory, and the
 //! bytes of a tensor for as long as the tensor lives.
@@ -15,6 +15,10 @@ use bytes::Bytes;
 use tch::{Kind, Tensor};
 
 use super::module::{Argument, Output};
+
+mod aoti;
+
+pub(super) use aoti::RawPackage;
 
 /// `FbModule` of the shim.
 #[repr(C)]

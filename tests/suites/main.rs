@@ -10,6 +10,7 @@ mod conversation;
 #[path = "../../client/examples/vad_stream/detect.rs"]
 mod detect;
 mod freezing;
+mod intra_op;
 mod protocol;
 mod queue;
 mod readme;
@@ -20,5 +21,6 @@ mod shutdown;
 mod slow_clients;
 mod telemetry;
 mod vad;
+mod warmup;
 #[path = "../../client/examples/vad_stream/wav.rs"]
 mod wav;

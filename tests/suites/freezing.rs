@@ -1,7 +1,7 @@
 //! TorchScript is frozen at load where that is seen to change nothing and to lose no time, and
 //! instances share what no pass changes.
 
-use std::{path::Path, thread};
+use std::{fs, path::Path, thread};
 
 use forebay_proto::{DataType, Shape};
 use forebay_server::{
@@ -55,9 +55,8 @@ fn a_network_is_frozen_unless_its_configuration_says_no() {
     let resnet = load(dir.path(), Fixture::ResNet18, resnet(), true);
     println!("{}", resnet.why());
     assert_eq!(resnet.form(), "optimized", "{}", resnet.why());
-    assert!(resnet.is_shared());
     let saved = load(dir.path(), Fixture::Mlp, mlp(), false);
-    assert_eq!((saved.form().as_str(), saved.is_shared()), ("saved", false));
+    assert_eq!(saved.form(), "saved");
 }
 
 #[test]
@@ -106,10 +105,11 @@ fn passes_of_instances_that_share_a_module_may_overlap() {
     const PASSES: u8 = 200;
     let dir = tempfile::tempdir().unwrap();
     let model = load(dir.path(), Fixture::Mlp, mlp(), true);
-    assert!(model.is_shared(), "{}", model.why());
     let mut alone = model.instance(Location::Host).unwrap();
-    // A model of its own, so that the first passes, which compile it, overlap too.
     let model = load(dir.path(), Fixture::Mlp, mlp(), true);
+    let mut alone_too = model.instance(Location::Host).unwrap();
+    assert!(model.is_shared(), "{}", model.why());
+    assert!(pass(&mut *alone_too, 1, 0.5) == pass(&mut *alone, 1, 0.5));
     thread::scope(|scope| {
         let running: Vec<_> = (0..2u8)
             .map(|which| {
@@ -134,24 +134,37 @@ fn passes_of_instances_that_share_a_module_may_overlap() {
     });
 }
 
+/// Returns the resident memory of this process in bytes.
+fn resident() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
 #[test]
-fn a_model_that_writes_to_a_constant_is_not_shared() {
+fn instances_share_their_weights() {
+    const WEIGHTS: u64 = 46 << 20;
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("model.pt");
-    let example = tch::Tensor::zeros([2, 784], (tch::Kind::Float, tch::Device::Cpu));
-    let calls = tch::Tensor::zeros([1], (tch::Kind::Float, tch::Device::Cpu));
-    // Its answers do not tell: only the graph does.
-    let module = tch::CModule::create_by_tracing("Counts", "forward", &[example], &mut |inputs| {
-        let _count = calls.shallow_clone().g_add_scalar_(1.0);
-        vec![inputs[0].narrow(1, 0, 10) * 2.0]
-    });
-    module.unwrap().save(&file).unwrap();
-    let settings = TorchSettings {
-        intra_op_threads: 1,
-        stateful: false,
-        freeze: true,
+    let model = load(dir.path(), Fixture::ResNet18, resnet(), true);
+    let mut first = model.instance(Location::Host).unwrap();
+    image(&mut *first);
+    let before = resident();
+    let mut others: Vec<_> = (0..5)
+        .map(|_| model.instance(Location::Host).unwrap())
+        .collect();
+    for instance in &mut others {
+        image(&mut **instance);
+    }
+    let grown = resident().saturating_sub(before);
+    println!("five more instances took {} KiB", grown >> 10);
+    assert!(grown < WEIGHTS, "{grown}");
+}
+
+fn image(instance: &mut dyn Instance) {
+    let input = HostTensor {
+        datatype: DataType::Fp32,
+        shape: Shape::new(vec![1, 3, 224, 224]).unwrap(),
+        data: HostData::Wire(vec![0; 4 * 3 * 224 * 224].into()),
     };
-    let model = TorchScript::load(&file, mlp(), settings, Pool::new(0)).unwrap();
-    println!("{}: {}", model.form(), model.why());
-    assert!(model.is_frozen() && !model.is_shared());
+    instance.forward(vec![Some(Placed::Host(input))]).unwrap();
 }

@@ -4,14 +4,16 @@
 //! scheduler -> [h2d] gather, copy -> [compute] forward -> [d2h] copy, wait, split -> replies
 //! ```
 //!
-//! Each stage has a named thread and a stream of the device; the streams are ordered by events, so
-//! that the copies of one batch overlap the forward pass of another. Where copies are too small to
-//! pay for the hand-over between threads, the compute thread runs a batch through all stages
-//! ([`Mode`]).
+//! Each stage has a stream of the device; the streams are ordered by events, so that the copies of
+//! one batch overlap the forward pass of another. Named threads take turns ([`stages`]): each takes a
+//! batch, enqueues it in every stage, and waits for its outputs while the next thread takes the next.
+//! Where that does not pay, a thread keeps the turn; where it pays to overlap the copies of a batch
+//! with its own pass, the batch is cut ([`Mode`], [`MicroBatches`]).
 //!
 //! Invariants: at most `pipeline_depth` batches are between the scheduler and their replies; a batch
 //! is formed only when there is room for it; the host waits for the device in one place, the stage
-//! d2h (save for a batch that nobody wants any more, whose memory must be free of it before it goes); a stage that panics fails its batch and goes on.
+//! d2h, once for each batch (save for a batch that nobody wants any more, whose memory must be free
+//! of it before it goes); a stage that panics fails its batch and goes on.
 
 use std::{
     num::NonZeroUsize,
@@ -39,12 +41,14 @@ mod compute;
 mod d2h;
 mod depth;
 mod h2d;
+mod micro;
 mod mode;
 mod stages;
 
 use batch::Batch;
 use depth::Depth;
-pub use mode::Mode;
+pub use micro::{MicroBatches, UnknownMicroBatches};
+pub use mode::{Mode, Path};
 use stages::Builder;
 
 /// The section `[executor]` of the configuration.
@@ -56,6 +60,8 @@ pub struct Config {
     pub pipeline_depth: NonZeroUsize,
     /// Whether batches run through the stages. Defaults to `auto`.
     pub mode: Mode,
+    /// Whether batches are cut into pieces. Defaults to `auto`.
+    pub micro_batches: MicroBatches,
 }
 
 impl Default for Config {
@@ -63,6 +69,7 @@ impl Default for Config {
         Self {
             pipeline_depth: const { NonZeroUsize::new(3).unwrap() },
             mode: Mode::Auto,
+            micro_batches: MicroBatches::Auto,
         }
     }
 }
@@ -80,7 +87,7 @@ pub struct Context {
     pub statistics: Arc<Statistics>,
 }
 
-/// One instance and the threads that run it.
+/// One instance and the threads that run it, one for each batch that may be in flight.
 #[derive(Debug)]
 pub struct Pipeline {
     threads: Vec<JoinHandle<()>>,
@@ -142,27 +149,32 @@ impl Pipeline {
             warmup: batches,
         };
         let copy = Arc::new(Mutex::new(compute::ModelCopy::new(instance)));
-        let staged = match config.mode {
-            Mode::Inline => false,
-            Mode::Stages => true,
-            Mode::Auto => device.has_own_memory(),
+        // Where nothing is copied, stages gain nothing: one thread is enough, and has the least to
+        // do with others.
+        let alone = match config.mode {
+            Mode::Inline => true,
+            Mode::Stages => false,
+            Mode::Auto => !device.has_own_memory(),
         };
-        let stages = Builder {
+        let threads = Builder {
             device,
             copy: Arc::clone(&copy),
             context,
             index,
-        };
-        let threads = if staged {
-            stages.spawn_staged(source, config.mode)?
+            source,
+            mode: if alone { Mode::Inline } else { config.mode },
+            micro_batches: config.micro_batches,
+        }
+        .spawn(if alone {
+            1
         } else {
-            stages.spawn_inline(source)?
-        };
+            config.pipeline_depth.get()
+        })?;
         Ok(Self {
             threads,
             depth,
             copy,
-            staged,
+            staged: !alone,
             warmup: Some(warmup),
         })
     }

@@ -170,7 +170,11 @@ fn every_instance_runs_every_size_and_forgets_it() {
 fn a_device_with_memory_of_its_own_runs_each_size_until_it_has_measured_it() {
     let rig = rig("dynamic_batching { }", true, 100);
     rig.run(LONG).unwrap();
-    assert_eq!(rig.rows()[1], [1, 1, 1, 4, 4, 4, 2, 2, 2, 3, 3, 3]);
+    // Batches may be cut, so passes may have fewer rows.
+    for rows in rig.rows() {
+        assert_eq!(rows[..3], [1, 1, 1]);
+        assert_eq!(rows.iter().sum::<i64>(), 3 * (1 + 4 + 2 + 3));
+    }
     rig.finish();
 }
 

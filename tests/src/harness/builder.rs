@@ -84,7 +84,7 @@ impl Builder {
                 h2d,
                 compute,
                 d2h,
-                bandwidth: None,
+                ..device::Config::default()
             };
         })
     }

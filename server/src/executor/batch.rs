@@ -21,7 +21,8 @@ mod pieces;
 #[derive(Debug)]
 pub(super) struct Batch {
     members: Vec<Member>,
-    _room: Room,
+    /// Given back just before the replies go: who hears of one may send the next, which is then alone.
+    room: Option<Room>,
 }
 
 /// A job's part of the batch. Once inputs are gathered its rows stay, also when the job is gone.
@@ -47,7 +48,7 @@ impl Batch {
             });
         Self {
             members: members.collect(),
-            _room: room,
+            room: Some(room),
         }
     }
 
@@ -158,6 +159,7 @@ impl Batch {
                 Err(error) => return self.fail(&error),
             }
         }
+        self.room = None;
         for (member, outputs) in self.members.drain(..).zip(answers) {
             if let Some(mut job) = member.job {
                 job.timings.stages = Some(stages);

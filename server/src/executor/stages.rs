@@ -190,13 +190,11 @@ impl<D: Device> Line<D> {
     }
 
     fn choose(&self, batch: &Batch, source: &Source) -> Taken {
-        let at = Instant::now();
         lock(&self.chooser).choose(Arrival {
             rows: batch.rows(),
             in_company: source.has_more(),
             may_cut: self.may_cut,
-            queued: batch.queued().unwrap_or(at),
-            at,
+            queued: batch.queued().unwrap_or_else(Instant::now),
         })
     }
 

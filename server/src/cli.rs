@@ -16,13 +16,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, Overrides},
     registry,
-    repository::{ModelEntry, Report, Repository},
-    server::Server,
+    repository::{ModelEntry, Report, Repository, Tried},
+    server::{self, Server},
     telemetry::Telemetry,
 };
 
 /// Exit status after a second signal, as shells have it for Ctrl-C.
 const INTERRUPTED: i32 = 130;
+
+/// Exit status after a device has failed, where the configuration says to end then: that of an
+/// internal error in `sysexits.h`, which nothing else here has.
+const DEVICE_FAILED: u8 = 70;
 
 /// How long the last spans may take to be exported at the end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -100,14 +104,23 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         .local_addr()
         .context("read the address listened on")?;
     announce(address).context("write to standard output")?;
-    let drained = server.serve(listener, shutdown).await?;
+    let status = match server.serve(listener, shutdown).await {
+        Ok(drained) => {
+            tracing::info!(?drained, "stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error @ server::Error::DeviceFailed { .. }) => {
+            tracing::error!(%error, "stopped");
+            ExitCode::from(DEVICE_FAILED)
+        }
+        Err(error) => return Err(error.into()),
+    };
     signals.abort();
-    tracing::info!(?drained, "stopped");
     let flush = move || telemetry.shutdown(FLUSH_PATIENCE);
     tokio::task::spawn_blocking(flush)
         .await
         .context("export the last spans")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(status)
 }
 
 /// Says where the server listens, in a form that scripts can wait for.
@@ -138,11 +151,20 @@ fn signals(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> 
 fn check(dir: &Path) -> anyhow::Result<ExitCode> {
     let scanned = Repository::open(dir)?.scan()?;
     let load = |entry: &ModelEntry| {
-        let faults = entry.versions.iter().filter_map(|version| {
-            let error = registry::try_load(entry, version).err()?;
-            Some(format!("version {}: {error}", version.number))
-        });
-        faults.collect()
+        let mut tried = Tried::default();
+        for version in &entry.versions {
+            let of_version = |text: String| format!("version {}: {text}", version.number);
+            match registry::try_load(entry, version) {
+                Ok(facts) => {
+                    let facts = facts
+                        .into_iter()
+                        .map(|(name, fact)| format!("{name}: {fact}"));
+                    tried.notes.extend(facts.map(of_version));
+                }
+                Err(error) => tried.faults.push(of_version(error.to_string())),
+            }
+        }
+        tried
     };
     let report = Report::new(&scanned, load);
     write!(io::stdout().lock(), "{report}").context("write to standard output")?;

@@ -13,11 +13,15 @@
 //! Invariants: at most `pipeline_depth` batches are between the scheduler and their replies; a batch
 //! is formed only when there is room for it; the host waits for the device in one place, the stage
 //! d2h, once for each batch (save for a batch that nobody wants any more, whose memory must be free
-//! of it before it goes); a stage that panics fails its batch and goes on.
+//! of it before it goes, and one that is tried again in parts); a stage that panics fails its batch
+//! and goes on.
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
 };
 
@@ -26,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     admission::Budget,
     device::{self, Device},
-    model::Instance,
+    model::{self, Instance},
+    request::Job,
     scheduler::Scheduler,
     signature::Signature,
     statistics::Statistics,
@@ -39,6 +44,7 @@ mod depth;
 mod h2d;
 mod micro;
 mod mode;
+mod recovery;
 mod stages;
 
 use batch::Batch;
@@ -88,6 +94,10 @@ pub struct Context {
 pub struct Pipeline {
     threads: Vec<JoinHandle<()>>,
     depth: Arc<Depth>,
+    copy: Arc<Mutex<compute::ModelCopy>>,
+    staged: bool,
+    /// Dropped once the pipeline serves.
+    warmup: Option<SyncSender<Vec<Job>>>,
 }
 
 /// What a pipeline is made of.
@@ -113,6 +123,17 @@ impl Pipeline {
     /// # Errors
     /// The device has no room for streams, or the system for threads.
     pub fn spawn<D: Device>(parts: Parts<D>) -> Result<Self, device::Error> {
+        let mut pipeline = Self::spawn_cold(parts)?;
+        pipeline.warmup = None;
+        Ok(pipeline)
+    }
+
+    /// As [`spawn`](Self::spawn), but the scheduler is not asked for batches before
+    /// [`serve`](Self::serve); until then [`warm`](Self::warm) gives them.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_cold<D: Device>(parts: Parts<D>) -> Result<Self, device::Error> {
         let Parts {
             device,
             scheduler,
@@ -122,11 +143,14 @@ impl Pipeline {
             config,
         } = parts;
         let depth = Arc::new(Depth::new(config.pipeline_depth));
+        let (warmup, batches) = sync_channel(1);
         let source = Source {
             scheduler,
             index,
             depth: Arc::clone(&depth),
+            warmup: batches,
         };
+        let copy = Arc::new(Mutex::new(compute::ModelCopy::new(instance)));
         // Where nothing is copied, stages gain nothing: one thread is enough, and has the least to
         // do with others.
         let alone = match config.mode {
@@ -134,9 +158,16 @@ impl Pipeline {
             Mode::Stages => false,
             Mode::Auto => !device.has_own_memory(),
         };
+        // What waits, or comes, when the device fails for good is told so.
+        let queue = Arc::downgrade(&source.scheduler);
+        device.outage().listen(move |reason| {
+            if let Some(queue) = queue.upgrade() {
+                queue.fail(reason);
+            }
+        });
         let threads = Builder {
             device,
-            copy: Arc::new(Mutex::new(compute::ModelCopy::new(instance))),
+            copy: Arc::clone(&copy),
             context,
             index,
             source,
@@ -148,7 +179,39 @@ impl Pipeline {
         } else {
             config.pipeline_depth.get()
         })?;
-        Ok(Self { threads, depth })
+        Ok(Self {
+            threads,
+            depth,
+            copy,
+            staged: !alone,
+            warmup: Some(warmup),
+        })
+    }
+
+    /// Runs `jobs` as one batch, before the pipeline serves. They are answered as any others.
+    pub fn warm(&self, jobs: Vec<Job>) {
+        if let Some(warmup) = &self.warmup {
+            // The threads end after the sender is gone. Were they gone, dropping the jobs answers them.
+            let _gone = warmup.send(jobs);
+        }
+    }
+
+    /// Begins to take batches from the scheduler, with no state left of those that warmed it up.
+    /// They must have been answered.
+    ///
+    /// # Errors
+    /// The model does not forget.
+    pub fn serve(&mut self) -> Result<(), model::Error> {
+        if self.warmup.is_some() {
+            compute::lock(&self.copy).forget()?;
+        }
+        self.warmup = None;
+        Ok(())
+    }
+
+    /// Returns whether batches can run through the stages.
+    pub fn is_staged(&self) -> bool {
+        self.staged
     }
 
     /// Returns the most batches that were in flight at a time.
@@ -167,19 +230,25 @@ impl Pipeline {
     }
 }
 
-/// Where batches come from: the scheduler, as long as there is room in the pipeline.
+/// Where batches come from: first what warms up, then the scheduler, as long as there is room in the
+/// pipeline.
 #[derive(Debug)]
 struct Source {
     scheduler: Arc<Scheduler>,
     /// The number of the instance in the scheduler.
     index: usize,
     depth: Arc<Depth>,
+    warmup: Receiver<Vec<Job>>,
 }
 
 impl Source {
     fn next(&self) -> Option<Batch> {
         let room = self.depth.acquire();
-        let jobs = self.scheduler.next(self.index)?;
+        let jobs = match self.warmup.recv() {
+            Ok(jobs) => jobs,
+            // The sender is gone for good, which costs a look at an atomic from here on.
+            Err(_) => self.scheduler.next(self.index)?,
+        };
         Some(Batch::new(jobs, room))
     }
 

@@ -131,6 +131,11 @@ impl Statistics {
         }
     }
 
+    /// Forgets what was counted so far.
+    pub fn reset(&self) {
+        *self.lock() = State::default();
+    }
+
     /// Counts a request that was answered with outputs `took` after it came.
     pub fn record_success(&self, timings: &Timings, took: Duration) {
         let now = SystemTime::now()

@@ -1,11 +1,11 @@
 //! The second stage: enqueues the forward pass behind the copy of its inputs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::h2d::Uploaded;
 use crate::{
     device::{self, Device, Work},
-    model::Instance,
+    model::{self, Instance},
     request::Life,
 };
 
@@ -33,6 +33,17 @@ impl ModelCopy {
             life: None,
         }
     }
+
+    /// Forgets whatever state the model holds.
+    pub(super) fn forget(&mut self) -> Result<(), model::Error> {
+        self.life = None;
+        self.instance.reset()
+    }
+}
+
+/// Locks a model's copy. What a pass that panicked left in it is the model's own affair.
+pub(super) fn lock(copy: &Mutex<ModelCopy>) -> MutexGuard<'_, ModelCopy> {
+    copy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Outputs that are on the device, or are being computed there.
@@ -68,7 +79,7 @@ impl<D: Device> Stage<D> {
     fn work(&self, life: Option<Life>) -> Work {
         let copy = Arc::clone(&self.copy);
         Box::new(move |inputs| {
-            let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut copy = lock(&copy);
             // Not "at a start": the request that brought it may be gone before it got here.
             if life != copy.life {
                 copy.instance.reset()?;

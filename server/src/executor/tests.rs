@@ -17,7 +17,13 @@ use crate::{
     request::{Answer, Reply},
 };
 
+mod choice;
+mod copies;
+mod lost;
+mod micro;
 mod planted;
+mod property;
+mod recovery;
 mod rig;
 mod timing;
 

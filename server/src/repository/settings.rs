@@ -5,14 +5,20 @@
 //! silence; one that changes no result is accepted and noted.
 
 mod backend;
+mod executor;
 mod normalised;
 mod unsupported;
+pub(super) mod warmup;
 
 use std::collections::BTreeMap;
 
 use forebay_proto::inference::ModelConfig;
 
-pub use self::backend::Backend;
+pub use self::{
+    backend::Backend,
+    executor::ExecutorSettings,
+    warmup::{WarmupData, WarmupInput, WarmupSample},
+};
 use super::{
     faults::Faults,
     instances::{self, InstanceGroup},
@@ -42,10 +48,14 @@ pub struct ModelSettings {
     pub queue: QueuePolicy,
     /// The copies of the model that run; at least one group.
     pub instances: Vec<InstanceGroup>,
+    /// What is run before the model is ready.
+    pub warmup: Vec<WarmupSample>,
     /// Which versions are served.
     pub version_policy: VersionPolicy,
     /// Named texts for the backend.
     pub parameters: BTreeMap<String, String>,
+    /// How its batches run, where it says so itself.
+    pub executor: ExecutorSettings,
     /// The configuration as the protocol shows it, with defaults filled in.
     pub config: ModelConfig,
     /// What was accepted and has no effect, each "field: ignored", or is worth a look.
@@ -78,9 +88,11 @@ impl ModelSettings {
         if backend == Some(Backend::Identity) {
             backend::check_echo(&signature, &mut faults);
         }
+        let warmup = warmup::read(&config.model_warmup, &signature, &mut faults);
         let (scheduling, queue) = scheduling::read(&config, &mut faults);
         let instances = instances::read(&config.instance_group, &mut faults);
         let version_policy = VersionPolicy::read(config.version_policy.as_ref(), &mut faults);
+        let executor = executor::read(&config, &mut faults);
         unsupported::check(&config, &mut faults);
         let notes = faults.into_notes()?;
         let backend = backend.expect("a configuration without a known backend has a fault");
@@ -91,7 +103,9 @@ impl ModelSettings {
             signature,
             scheduling,
             queue,
+            warmup,
             version_policy,
+            executor,
             parameters: config
                 .parameters
                 .iter()

@@ -65,12 +65,18 @@ fn a_full_configuration_is_read() {
         }]
     );
     assert_eq!(settings.parameters["INFERENCE_MODE"], "true");
+    assert_eq!(settings.notes, ["parameters.INFERENCE_MODE: ignored"]);
     assert_eq!(
-        settings.notes,
-        [
-            "model_warmup: ignored",
-            "parameters.INFERENCE_MODE: ignored"
-        ]
+        settings.warmup,
+        [WarmupSample {
+            name: "w".to_owned(),
+            rows: 32,
+            count: 1,
+            inputs: vec![Some(WarmupInput {
+                dims: vec![3, 224, 224],
+                data: WarmupData::Zeros,
+            })],
+        }]
     );
 }
 
@@ -159,6 +165,25 @@ fn harmless_fields_are_noted() {
             "model_metrics: ignored",
         ]
     );
+}
+
+#[test]
+fn a_model_says_how_its_batches_run() {
+    let parameter = |key: &str, value: &str| {
+        format!("parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}\n")
+    };
+    let text = torchscript(&format!(
+        "{}{}",
+        parameter("FOREBAY_EXECUTOR_MODE", "inline"),
+        parameter("FOREBAY_MICRO_BATCHES", "4")
+    ));
+    let server = crate::executor::Config::default();
+    let config = text.unwrap().executor.over(server);
+    assert_eq!(config.mode, crate::executor::Mode::Inline);
+    assert_eq!(config.micro_batches, "4".parse().unwrap());
+    assert_eq!(config.pipeline_depth, server.pipeline_depth);
+    let silent = torchscript("").unwrap().executor;
+    assert_eq!(silent.over(config).mode, config.mode);
 }
 
 proptest! {

@@ -205,7 +205,10 @@ fn never_worse(
         } else {
             (WARM_UP, BLOCK, PAIRS)
         };
-        let batches = |time: Duration| time.div_duration_f64(each) as usize;
+        let batches = |time: Duration| {
+            let count = time.as_nanos() / each.as_nanos().max(1);
+            usize::try_from(count).unwrap_or(usize::MAX)
+        };
         // Until the choice has settled.
         auto.run(batches(warm_up).clamp(60, 1500), load.in_flight, 0)?;
         let block = batches(block).clamp(6, 500);

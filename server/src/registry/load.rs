@@ -165,7 +165,7 @@ impl Loader {
             index,
             instance: model.instance(device.location())?,
             context: Arc::clone(context),
-            config: self.executor,
+            config: served.settings.executor.over(self.executor),
         })?;
         // After the pipeline's own listener: by then the model is not ready any more.
         let tell = move |reason: &str| failed.send_replace(Some(reason.to_owned()));

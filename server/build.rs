@@ -28,6 +28,7 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .file("shim/torch.cpp")
+        .file("shim/accelerator.cpp")
         .compile("forebay_torch");
     println!(
         "cargo::rustc-link-search=native={}",

@@ -9,16 +9,16 @@ use forebay_proto::inference::ModelParameter;
 use tokio::sync::watch;
 
 use super::{
-    Served,
+    Served, place,
     warmup::{self, Warmup},
 };
 use crate::{
     admission::Budget,
-    device::{self, AnyDevice, Device, Location},
+    device::{self, AnyDevice, Device, Devices, Location},
     executor::{self, Context, Parts, Pipeline},
     memory::Pool,
     model::{self, Identity, Model, TorchScript},
-    repository::{Backend, InstanceKind, ModelEntry, ModelSettings, Scheduling, Version},
+    repository::{Backend, ModelEntry, ModelSettings, Scheduling, Version},
     scheduler::Scheduler,
     statistics::Statistics,
 };
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Loader {
     /// Where they run.
-    pub device: AnyDevice,
+    pub devices: Devices,
     /// Where tensors that are not aligned are copied to.
     pub pool: Pool,
     /// What replies are charged to.
@@ -57,10 +57,8 @@ pub enum Error {
     #[error(transparent)]
     Warmup(#[from] warmup::Failed),
     /// It asks for a device that is not there.
-    #[error(
-        "instance_group: KIND_GPU asks for a GPU, but this server runs on the CPU; write kind: KIND_CPU or KIND_AUTO"
-    )]
-    NoGpu,
+    #[error(transparent)]
+    Place(#[from] place::Error),
 }
 
 impl Loader {
@@ -70,12 +68,12 @@ impl Loader {
     /// The version cannot be served; the text says why and what to do.
     pub fn load(&self, entry: &ModelEntry, version: &Version) -> Result<Served, Error> {
         let settings = &entry.settings;
+        let places = place::places(&self.devices, &settings.instances)?;
         let model = open(settings, version, self.intra_op_threads, &self.pool)?;
-        let instances: usize = settings.instances.iter().map(|group| group.count).sum();
         let scheduler = Arc::new(Scheduler::new(
             &settings.scheduling,
             settings.max_batch_size,
-            instances,
+            places.len(),
             settings
                 .queue
                 .max_queue_size
@@ -94,10 +92,11 @@ impl Loader {
             settings: with_facts(settings, &*model),
             scheduler,
             statistics,
+            devices: place::distinct(&places),
             pipelines: Mutex::default(),
         };
         let started = self
-            .start(&*model, &served, &context, instances)
+            .start(&*model, &served, &context, &places)
             .and_then(|pipelines| self.warm_up(settings, pipelines));
         served.statistics.reset();
         match started {
@@ -136,14 +135,14 @@ impl Loader {
         model: &dyn Model,
         served: &Served,
         context: &Arc<Context>,
-        instances: usize,
+        places: &[AnyDevice],
     ) -> Result<Vec<Pipeline>, Error> {
-        (0..instances)
-            .map(|index| match &self.device {
-                AnyDevice::Cpu(device) => self.spawn(device, model, served, context, index),
-                AnyDevice::Simulated(device) => self.spawn(device, model, served, context, index),
-            })
-            .collect()
+        let spawn = |(index, place): (usize, &AnyDevice)| match place {
+            AnyDevice::Cpu(device) => self.spawn(device, model, served, context, index),
+            AnyDevice::Simulated(device) => self.spawn(device, model, served, context, index),
+            AnyDevice::Accelerator(device) => self.spawn(device, model, served, context, index),
+        };
+        places.iter().enumerate().map(spawn).collect()
     }
 
     fn spawn<D: Device>(
@@ -178,7 +177,9 @@ impl Loader {
 pub fn try_load(
     entry: &ModelEntry,
     version: &Version,
+    devices: &Devices,
 ) -> Result<Vec<(&'static str, String)>, Error> {
+    place::places(devices, &entry.settings.instances)?;
     let model = open(&entry.settings, version, 1, &Pool::new(0))?;
     model.instance(Location::Host)?;
     Ok(model.facts())
@@ -200,13 +201,6 @@ fn open(
     intra_op_threads: usize,
     pool: &Pool,
 ) -> Result<Box<dyn Model>, Error> {
-    if settings
-        .instances
-        .iter()
-        .any(|group| group.kind == InstanceKind::Gpu)
-    {
-        return Err(Error::NoGpu);
-    }
     let signature = settings.signature.clone();
     Ok(match settings.backend {
         Backend::Identity => Box::new(Identity::new(&signature)?),

@@ -325,7 +325,7 @@ fn take_text(text: *mut c_char) -> Option<String> {
 }
 
 /// The numbers of `c10::ScalarType`, from libtorch's `c10/core/ScalarType.h`.
-fn scalar_type(kind: Kind) -> c_int {
+pub(crate) fn scalar_type(kind: Kind) -> c_int {
     match kind {
         Kind::Uint8 => 0,
         Kind::Int8 => 1,

@@ -5,7 +5,8 @@
 //! [`Device::synchronize`].
 //!
 //! Invariant: memory that an operation touches is owned by it until it completes. Buffers go in by
-//! value, and [`Device::finish`] gives host tensors back once the operation is known to be done.
+//! value, and [`Device::finish`] gives host tensors back once the operation is known to be done. An
+//! operation that is refused keeps what it was given until earlier operations are done with it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,14 +21,16 @@ mod config;
 mod cpu;
 mod devices;
 mod inventory;
+mod outage;
 mod report;
 pub mod simulated;
 
 pub use accelerator::{Accelerator, Memory, Missing};
-pub use config::{Config, Kind};
+pub use config::{Config, Kind, OnFailure};
 pub use cpu::Cpu;
 pub use devices::{Devices, Unavailable};
 pub use inventory::inventory;
+pub use outage::Outage;
 pub use report::Report;
 pub use simulated::Simulated;
 
@@ -129,6 +132,10 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
 
     /// Gives back memory of the device that is kept for reuse, as after running out of it.
     fn reclaim(&self) {}
+
+    /// Returns whether the device has failed for good. The executor declares it where an operation
+    /// says so.
+    fn outage(&self) -> &Outage;
 }
 
 /// A device of whichever kind.

@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Device, Error, Location, Report, Work};
+use super::{Device, Error, Location, Outage, Report, Work};
 use crate::{
     memory::{HostBuf, Pool},
     tensor::{HostData, HostTensor, Placed},
@@ -30,6 +30,7 @@ pub struct Accelerator {
     index: u32,
     name: String,
     pool: Pool,
+    outage: Outage,
     management: Option<Arc<Management>>,
 }
 
@@ -73,6 +74,7 @@ impl Accelerator {
             index,
             name: format!("{}:{index}", found.kind),
             pool: Pool::pinned(Box::new(ffi::Locker), pinned_bytes),
+            outage: Outage::default(),
             management: management.clone(),
         };
         Ok((0..found.count).map(accelerator).map(Arc::new).collect())
@@ -298,6 +300,10 @@ impl Device for Accelerator {
         if let Err(failure) = ffi::empty_cache() {
             tracing::warn!(device = %self.name, ?failure, "free memory was not given back");
         }
+    }
+
+    fn outage(&self) -> &Outage {
+        &self.outage
     }
 }
 

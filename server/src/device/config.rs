@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::simulated::{Costs, Link};
+use super::simulated::{Costs, Fault, FaultKind, Faults, Link};
 
 /// Which device models run on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,12 +22,28 @@ pub enum Kind {
     Simulated,
 }
 
+/// What a server does when a device fails for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Its models are not ready any more, and the others are served on.
+    #[default]
+    NotReady,
+    /// The server drains and ends, with an exit status of its own, for a supervisor to start anew.
+    Exit,
+}
+
 /// The section `[device]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Which device. Defaults to `auto`.
     pub kind: Kind,
+    /// What to do when the device fails for good. Defaults to `not_ready`.
+    pub on_failure: OnFailure,
+    /// Simulated: the operation, counted from 0, at which the device fails for good, to see what
+    /// health checks and supervisors make of it.
+    pub fails_at: Option<u64>,
     /// Accelerators: the library that brings them, by name or by path. Defaults to
     /// `libtorch_cuda.so`.
     pub library: String,
@@ -50,6 +66,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             kind: Kind::default(),
+            on_failure: OnFailure::default(),
+            fails_at: None,
             library: "libtorch_cuda.so".to_owned(),
             pinned_bytes: ByteSize::gib(2),
             h2d: Duration::ZERO,
@@ -72,6 +90,22 @@ impl Config {
             compute: self.compute,
             d2h: link(self.d2h),
             ..Costs::default()
+        }
+    }
+
+    /// Returns what goes wrong on the simulated device.
+    pub(super) fn faults(&self) -> Faults {
+        let last = Fault {
+            kind: FaultKind::ForGood,
+            at_once: false,
+        };
+        Faults {
+            operations: self
+                .fails_at
+                .map(|number| (number, last))
+                .into_iter()
+                .collect(),
+            ..Faults::default()
         }
     }
 

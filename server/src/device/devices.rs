@@ -40,7 +40,7 @@ impl Devices {
         match config.kind {
             Kind::Cpu => Ok(without(cpu(pool), says("cpu"))),
             Kind::Simulated => {
-                let simulated = Simulated::new(config.costs(), pool);
+                let simulated = Simulated::with_faults(config.costs(), pool, config.faults());
                 let host = AnyDevice::Simulated(Arc::new(simulated));
                 Ok(without(host, says("simulated")))
             }

@@ -60,7 +60,7 @@ fn a_network_is_frozen_unless_its_configuration_says_no() {
 }
 
 #[test]
-fn a_model_with_state_is_frozen_and_keeps_its_state() {
+fn a_model_with_state_may_be_frozen_and_is_not_shared() {
     let dir = tempfile::tempdir().unwrap();
     let counter = Signature {
         inputs: vec![spec("x", DataType::Fp32, &[-1])],
@@ -72,7 +72,8 @@ fn a_model_with_state_is_frozen_and_keeps_its_state() {
     };
     // That it still counts is shown by the suite `sequences`, which serves it.
     let counter = load(dir.path(), Fixture::Counter, counter, true);
-    assert!(counter.is_frozen(), "{}", counter.why());
+    // Every form answers as the saved one does, with state and all: the times alone decide.
+    assert!(!counter.why().contains("otherwise"), "{}", counter.why());
     assert!(!counter.is_shared());
 }
 

@@ -17,12 +17,15 @@ use crate::{
     request::{Answer, Reply},
 };
 
+mod choice;
 mod copies;
 mod lost;
+mod micro;
 mod planted;
 mod property;
 mod recovery;
 mod rig;
+mod steady;
 mod timing;
 
 use rig::*;

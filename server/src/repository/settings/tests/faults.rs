@@ -61,6 +61,16 @@ const FAULTY: &[(&str, &str, &str)] = &[
         "\"pytorch_libtorch\"",
     ),
     (
+        "parameters { key: 'FOREBAY_EXECUTOR_MODE' value { string_value: 'fast' } }",
+        "parameters.FOREBAY_EXECUTOR_MODE: 'fast' is not a mode",
+        "write inline, stages or auto",
+    ),
+    (
+        "parameters { key: 'FOREBAY_MICRO_BATCHES' value { string_value: '0' } }",
+        "parameters.FOREBAY_MICRO_BATCHES: '0' is neither",
+        "write auto, off or how many pieces",
+    ),
+    (
         "runtime: 'model.py'",
         "runtime: not supported yet",
         "remove",
@@ -310,8 +320,8 @@ fn a_backend_must_go_with_its_platform() {
             "platform: 'ensemble' is not supported",
         ),
         (
-            "platform: 'torch_aoti' backend: 'pytorch'",
-            "platform: 'torch_aoti'",
+            "platform: 'torch_aoti' backend: 'x'",
+            "backend: 'x' does not go with",
         ),
         (
             "platform: 'pytorch_libtorch' backend: 'x'",

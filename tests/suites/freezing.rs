@@ -89,8 +89,8 @@ fn a_model_that_refuses_the_probe_is_served_as_it_was_saved() {
     assert!(model.why().contains("made-up request"), "{}", model.why());
 }
 
-/// Runs a pass over rows of `value`, and returns the bytes of its output.
-fn pass(instance: &mut dyn Instance, rows: usize, value: f32) -> Vec<u8> {
+/// Runs a pass over rows of `value`, and returns its output.
+fn pass(instance: &mut dyn Instance, rows: usize, value: f32) -> Vec<f32> {
     let input = HostTensor {
         datatype: DataType::Fp32,
         shape: Shape::new(vec![i64::try_from(rows).unwrap(), 784]).unwrap(),
@@ -98,7 +98,17 @@ fn pass(instance: &mut dyn Instance, rows: usize, value: f32) -> Vec<u8> {
     };
     let outputs = instance.forward(vec![Some(Placed::Host(input))]).unwrap();
     let output = outputs.into_iter().next().unwrap().into_host().unwrap();
-    output.data.as_ref().to_vec()
+    let numbers = output.data.as_ref().as_chunks::<4>().0.iter();
+    numbers.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// Returns whether two outputs agree as far as forms may differ.
+fn agree(one: &[f32], other: &[f32]) -> bool {
+    let largest = one
+        .iter()
+        .fold(1.0f32, |largest, value| largest.max(value.abs()));
+    let near = |(one, other): (&f32, &f32)| (one - other).abs() <= 1e-3 * largest;
+    one.len() == other.len() && one.iter().zip(other).all(near)
 }
 
 #[test]
@@ -108,9 +118,10 @@ fn passes_of_instances_that_share_a_module_may_overlap() {
     let model = load(dir.path(), Fixture::Mlp, mlp(), true);
     let mut alone = model.instance(Location::Host).unwrap();
     let model = load(dir.path(), Fixture::Mlp, mlp(), true);
-    let mut alone_too = model.instance(Location::Host).unwrap();
+    let mut one = model.instance(Location::Host).unwrap();
     assert!(model.is_shared(), "{}", model.why());
-    assert!(pass(&mut *alone_too, 1, 0.5) == pass(&mut *alone, 1, 0.5));
+    assert!(agree(&pass(&mut *one, 1, 0.5), &pass(&mut *alone, 1, 0.5)));
+    assert!(!agree(&pass(&mut *one, 1, 0.6), &pass(&mut *alone, 1, 0.5)));
     thread::scope(|scope| {
         let running: Vec<_> = (0..2u8)
             .map(|which| {
@@ -126,10 +137,8 @@ fn passes_of_instances_that_share_a_module_may_overlap() {
             .collect();
         for thread in running {
             for (rows, value, output) in thread.join().unwrap() {
-                assert!(
-                    output == pass(&mut *alone, rows, value),
-                    "{rows} rows of {value}"
-                );
+                let expected = pass(&mut *alone, rows, value);
+                assert!(agree(&output, &expected), "{rows} rows of {value}");
             }
         }
     });

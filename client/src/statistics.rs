@@ -253,7 +253,7 @@ mod tests {
         };
         let other = Statistics::from(ModelStatisticsResponse {
             model_stats: vec![forebay_proto::inference::ModelStatistics {
-                batch_stats: vec![batch.clone()],
+                batch_stats: vec![batch],
                 ..Default::default()
             }],
             ..Default::default()

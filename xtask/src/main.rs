@@ -40,6 +40,9 @@ enum Task {
     Models {
         /// The folder to write to; it is made where it is missing.
         dir: PathBuf,
+        /// Write the models that `loadgen ladder` compares instead.
+        #[arg(long)]
+        ladder: bool,
     },
     /// Build in release, serve two models, stream speech through one, load the other.
     Demo,
@@ -79,7 +82,7 @@ fn run(task: Task) -> Result<()> {
     let interrupt = Interrupt::install()?;
     match task {
         Task::Libtorch => libtorch::command(&workspace, &interrupt),
-        Task::Models { dir } => fixtures::models(&workspace, &dir, &interrupt),
+        Task::Models { dir, ladder } => fixtures::models(&workspace, &dir, ladder, &interrupt),
         Task::Demo => demo::command(&workspace, &interrupt),
         Task::Bench { name, check } => {
             bench::command(&workspace, name.as_deref(), check, &interrupt)

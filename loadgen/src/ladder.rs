@@ -46,6 +46,9 @@ use crate::{
 /// What the column below all others is called.
 const FLOOR: &str = "transport";
 
+/// Repetitions of it at most: it stands in no ranking, and the time is better spent on the others.
+const FLOOR_REPETITIONS: usize = 2;
+
 /// Climbs the ladder.
 ///
 /// # Errors
@@ -133,22 +136,19 @@ struct Climb<'a> {
 impl Climb<'_> {
     async fn all(&mut self, prepared: &[Prepared]) {
         let end = self.start + self.args.limit;
-        for turn in turns(
-            self.args.repetitions,
-            self.args.batches.len(),
-            prepared.len(),
-        ) {
+        let rows = self.args.batches.len();
+        for turn in turns(self.args.repetitions, rows, prepared.len()) {
+            let is_floor = turn.column + 1 == prepared.len();
+            if is_floor && turn.repetition >= FLOOR_REPETITIONS {
+                continue;
+            }
             let column = &prepared[turn.column];
             let Some((warmup, requests)) = column.requests(turn.row, self.args.requests) else {
                 continue;
             };
-            if clock::now() >= end {
-                self.cut = Some(format!("its limit of {:?} was reached", self.args.limit));
-                return;
-            }
             let settings = Settings {
                 streams: self.args.streams,
-                deadline: clock::now() + self.args.timeout,
+                deadline: end.min(clock::now() + self.args.timeout),
             };
             let fired = volley::fire(&self.client, warmup, requests, settings).await;
             let repetition = fired.unwrap_or_else(|fault| Repetition {
@@ -156,6 +156,11 @@ impl Climb<'_> {
                 failure: Some(fault),
                 ..Repetition::default()
             });
+            // What the limit cut off says nothing of the server.
+            if clock::now() >= end && repetition.failed > 0 {
+                self.cut = Some(format!("its limit of {:?} was reached", self.args.limit));
+                return;
+            }
             if !self.args.quiet {
                 tell(turn, column, self.args, &repetition);
             }

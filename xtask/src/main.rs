@@ -17,6 +17,7 @@ mod conformance;
 mod demo;
 mod fetch;
 mod fixtures;
+mod gpu;
 mod libtorch;
 mod process;
 mod python;
@@ -50,6 +51,8 @@ enum Task {
     Test,
     /// Run tritonclient and perf_analyzer against a server.
     Conformance,
+    /// Pack what measures Forebay on a machine that has a GPU and PyTorch only.
+    Gpu,
     /// Run the benchmark NAME: prints a table, writes JSON; without NAME, list them.
     Bench {
         /// The benchmark.
@@ -84,6 +87,7 @@ fn run(task: Task) -> Result<()> {
         Task::Libtorch => libtorch::command(&workspace, &interrupt),
         Task::Models { dir, ladder } => fixtures::models(&workspace, &dir, ladder, &interrupt),
         Task::Demo => demo::command(&workspace, &interrupt),
+        Task::Gpu => gpu::command(&workspace, &interrupt),
         Task::Bench { name, check } => {
             bench::command(&workspace, name.as_deref(), check, &interrupt)
         }

@@ -52,7 +52,7 @@ pub struct LadderArgs {
     /// How often, taking turns between the configurations
     #[arg(long, value_name = "N", value_parser = positive, default_value = "10")]
     pub repetitions: usize,
-    /// Time after which nothing more is begun; what is there is reported
+    /// Time that all of it may take; what is complete by then is reported
     #[arg(long, value_parser = duration, default_value = "30m")]
     pub limit: Duration,
     /// Time that all answers to requests sent at once may take

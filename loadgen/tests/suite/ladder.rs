@@ -89,9 +89,19 @@ async fn at_its_limit_it_reports_what_is_there() {
     let line = "--column auto=slow --floor absent --batch 1 --requests 2 --shape t:1 --limit 700ms";
     let report = climb(&server, line).await;
     assert!(report.cut.as_ref().unwrap().contains("limit"), "{report:?}");
-    assert!(report.took_s < 0.79, "{}", report.took_s);
     let cell = report.columns[0].cell(0).unwrap();
     assert_eq!((cell.repetitions, cell.answered, cell.failed), (1, 2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_cannot_hold_it_beyond_its_limit() {
+    let server = Server::start().await;
+    let line = "--column auto=stuck --floor absent --batch 1 --requests 2 --limit 200ms";
+    let report = climb(&server, line).await;
+    assert!(report.cut.is_some() && report.took_s < 30.0, "{report:?}");
+    let cell = report.columns[0].cell(0).unwrap();
+    assert_eq!((cell.repetitions, cell.failed), (0, 0));
+    assert_eq!((cell.samples_per_s, report.passes()), (None, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

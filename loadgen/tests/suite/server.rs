@@ -69,12 +69,14 @@ impl Drop for Server {
 
 struct Service(Arc<AtomicU64>);
 
-/// Answers with the inputs. `busy` refuses, `slow` takes its time, and `off` answers with zeros.
+/// Answers with the inputs. `busy` refuses, `slow` takes its time, `stuck` never ends, and
+/// `off` answers with zeros.
 async fn answer(requests: &AtomicU64, request: InferRequest) -> Result<InferResponse, Status> {
     requests.fetch_add(1, Ordering::SeqCst);
     match &*request.model_name {
         "busy" => return Err(Status::resource_exhausted("the queue is full")),
         "slow" => tokio::time::sleep(SLOW).await,
+        "stuck" => std::future::pending().await,
         _ => {}
     }
     let outputs = match &*request.model_name {

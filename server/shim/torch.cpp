@@ -16,10 +16,13 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/ir/alias_analysis.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 struct FbModule {
   torch::jit::Module module;
+  bool pure = false;
 };
 
 struct FbOutput {
@@ -86,6 +89,31 @@ c10::IValue value(const FbArgument& argument) {
   }
 }
 
+bool writes_to_constants(const torch::jit::AliasDb& aliases, const torch::jit::Block& block) {
+  for (const torch::jit::Node* node : block.nodes()) {
+    if (node->kind() == c10::prim::Constant && aliases.hasWriters(node)) {
+      return true;
+    }
+    for (const torch::jit::Block* inner : node->blocks()) {
+      if (writes_to_constants(aliases, *inner)) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+// Whether passes of a frozen module leave nothing behind: freezing keeps as attributes what a method
+// writes to, and a graph could write to a constant in place.
+bool is_pure(const torch::jit::Module& frozen) {
+  if (frozen.type()->numAttributes() > 0) {
+    return false;
+  }
+  const auto graph = frozen.get_method("forward").graph();
+  const torch::jit::AliasDb aliases(graph, /*isFrozen=*/true);
+  return !writes_to_constants(aliases, *graph->block());
+}
+
 bool is_texts(const c10::IValue& value) {
   return value.isList() &&
       value.toListRef().size() > 0 && value.toListRef()[0].isString();
@@ -124,7 +152,7 @@ void flatten(const c10::IValue& value, std::vector<FbOutput>& out) {
 
 extern "C" {
 
-FbModule* fb_module_load(const char* file, int device, bool freeze, char** error) {
+FbModule* fb_module_load(const char* file, int device, int form, char** error) {
   return guarded<FbModule*>(error, nullptr, [&] {
     at::Device place(at::kCPU);
     if (device >= 0) {
@@ -134,16 +162,28 @@ FbModule* fb_module_load(const char* file, int device, bool freeze, char** error
     }
     torch::jit::Module module = torch::jit::load(file, place);
     module.eval();
-    if (freeze) {
+    bool pure = false;
+    if (form > 0) {
       std::vector<std::string> kept;
       if (module.find_method(kReset)) {
         kept.emplace_back(kReset);
       }
       module = torch::jit::freeze(module, kept);
-      module = torch::jit::optimize_for_inference(module, kept);
+      pure = is_pure(module);
+      if (form > 1) {
+        module = torch::jit::optimize_for_inference(module, kept);
+      }
     }
-    return new FbModule{std::move(module)};
+    return new FbModule{std::move(module), pure};
   });
+}
+
+bool fb_module_is_pure(const FbModule* module) {
+  return module->pure;
+}
+
+void fb_profiling(bool on) {
+  torch::jit::getProfilingMode() = on;
 }
 
 void fb_module_free(FbModule* module) {

@@ -25,11 +25,18 @@ struct FbArgument {
 };
 
 // Loads a module from a file, in evaluation mode, onto the accelerator of index `device`, or onto
-// the CPU where that is negative. With `freeze` its constants are folded in and its graph is
-// optimized for inference.
-FbModule* fb_module_load(const char* file, int device, bool freeze, char** error);
+// the CPU where that is negative. `form` is 0 for the module as it was saved, 1 for one with its
+// constants folded in, 2 for one whose graph is optimized for inference as well.
+FbModule* fb_module_load(const char* file, int device, int form, char** error);
 
 void fb_module_free(FbModule* module);
+
+// Whether passes are known to change nothing in the module, so that several threads may run it at
+// once. Never so for a module as it was saved.
+bool fb_module_is_pure(const FbModule* module);
+
+// Sets, for the whole process, whether graphs are specialised for what their first passes saw.
+void fb_profiling(bool on);
 
 // Describes method `forward`, a line for each fact with three fields parted by tabs: "argument" or
 // "default" (an argument with a default value), name, type; "returns", "", type; "method",

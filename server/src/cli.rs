@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, Overrides},
     registry,
-    repository::{ModelEntry, Report, Repository},
+    repository::{ModelEntry, Report, Repository, Tried},
     server::Server,
     telemetry::Telemetry,
 };
@@ -138,11 +138,20 @@ fn signals(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> 
 fn check(dir: &Path) -> anyhow::Result<ExitCode> {
     let scanned = Repository::open(dir)?.scan()?;
     let load = |entry: &ModelEntry| {
-        let faults = entry.versions.iter().filter_map(|version| {
-            let error = registry::try_load(entry, version).err()?;
-            Some(format!("version {}: {error}", version.number))
-        });
-        faults.collect()
+        let mut tried = Tried::default();
+        for version in &entry.versions {
+            let of_version = |text: String| format!("version {}: {text}", version.number);
+            match registry::try_load(entry, version) {
+                Ok(facts) => {
+                    let facts = facts
+                        .into_iter()
+                        .map(|(name, fact)| format!("{name}: {fact}"));
+                    tried.notes.extend(facts.map(of_version));
+                }
+                Err(error) => tried.faults.push(of_version(error.to_string())),
+            }
+        }
+        tried
     };
     let report = Report::new(&scanned, load);
     write!(io::stdout().lock(), "{report}").context("write to standard output")?;

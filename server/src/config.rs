@@ -14,7 +14,7 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{admission, device, executor, telemetry, transport};
+use crate::{admission, device, executor, registry, telemetry, transport};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub admission: admission::Config,
     /// Queues.
     pub scheduler: Scheduler,
+    /// Models.
+    pub registry: registry::Config,
     /// The pipeline.
     pub executor: executor::Config,
     /// Where models run.
@@ -70,6 +72,7 @@ impl Default for Config {
             transport: transport::Config::default(),
             admission: admission::Config::default(),
             scheduler: Scheduler::default(),
+            registry: registry::Config::default(),
             executor: executor::Config::default(),
             device: device::Config::default(),
             telemetry: telemetry::Config::default(),

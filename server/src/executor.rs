@@ -4,18 +4,23 @@
 //! scheduler -> [h2d] gather, copy -> [compute] forward -> [d2h] copy, wait, split -> replies
 //! ```
 //!
-//! Each stage has a named thread and a stream of the device; the streams are ordered by events, so
-//! that the copies of one batch overlap the forward pass of another. Where copies are too small to
-//! pay for the hand-over between threads, the compute thread runs a batch through all stages
-//! ([`Mode`]).
+//! Each stage has a stream of the device; the streams are ordered by events, so that the copies of
+//! one batch overlap the forward pass of another. Named threads take turns ([`stages`]): each takes a
+//! batch, enqueues it in every stage, and waits for its outputs while the next thread takes the next.
+//! Where that does not pay, a thread keeps the turn; where it pays to overlap the copies of a batch
+//! with its own pass, the batch is cut ([`Mode`], [`MicroBatches`]).
 //!
 //! Invariants: at most `pipeline_depth` batches are between the scheduler and their replies; a batch
 //! is formed only when there is room for it; the host waits for the device in one place, the stage
-//! d2h (save for a batch that nobody wants any more, whose memory must be free of it before it goes); a stage that panics fails its batch and goes on.
+//! d2h, once for each batch (save for a batch that nobody wants any more, whose memory must be free
+//! of it before it goes); a stage that panics fails its batch and goes on.
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
 };
 
@@ -24,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     admission::Budget,
     device::{self, Device},
-    model::Instance,
+    model::{self, Instance},
+    request::Job,
     scheduler::Scheduler,
     signature::Signature,
     statistics::Statistics,
@@ -35,12 +41,14 @@ mod compute;
 mod d2h;
 mod depth;
 mod h2d;
+mod micro;
 mod mode;
 mod stages;
 
 use batch::Batch;
 use depth::Depth;
-pub use mode::Mode;
+pub use micro::{MicroBatches, UnknownMicroBatches};
+pub use mode::{Mode, Path};
 use stages::Builder;
 
 /// The section `[executor]` of the configuration.
@@ -52,6 +60,8 @@ pub struct Config {
     pub pipeline_depth: NonZeroUsize,
     /// Whether batches run through the stages. Defaults to `auto`.
     pub mode: Mode,
+    /// Whether batches are cut into pieces. Defaults to `auto`.
+    pub micro_batches: MicroBatches,
 }
 
 impl Default for Config {
@@ -59,6 +69,7 @@ impl Default for Config {
         Self {
             pipeline_depth: const { NonZeroUsize::new(3).unwrap() },
             mode: Mode::Auto,
+            micro_batches: MicroBatches::Auto,
         }
     }
 }
@@ -76,11 +87,15 @@ pub struct Context {
     pub statistics: Arc<Statistics>,
 }
 
-/// One instance and the threads that run it.
+/// One instance and the threads that run it, one for each batch that may be in flight.
 #[derive(Debug)]
 pub struct Pipeline {
     threads: Vec<JoinHandle<()>>,
     depth: Arc<Depth>,
+    copy: Arc<Mutex<compute::ModelCopy>>,
+    staged: bool,
+    /// Dropped once the pipeline serves.
+    warmup: Option<SyncSender<Vec<Job>>>,
 }
 
 /// What a pipeline is made of.
@@ -106,6 +121,17 @@ impl Pipeline {
     /// # Errors
     /// The device has no room for streams, or the system for threads.
     pub fn spawn<D: Device>(parts: Parts<D>) -> Result<Self, device::Error> {
+        let mut pipeline = Self::spawn_cold(parts)?;
+        pipeline.warmup = None;
+        Ok(pipeline)
+    }
+
+    /// As [`spawn`](Self::spawn), but the scheduler is not asked for batches before
+    /// [`serve`](Self::serve); until then [`warm`](Self::warm) gives them.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_cold<D: Device>(parts: Parts<D>) -> Result<Self, device::Error> {
         let Parts {
             device,
             scheduler,
@@ -115,28 +141,68 @@ impl Pipeline {
             config,
         } = parts;
         let depth = Arc::new(Depth::new(config.pipeline_depth));
+        let (warmup, batches) = sync_channel(1);
         let source = Source {
             scheduler,
             index,
             depth: Arc::clone(&depth),
+            warmup: batches,
         };
-        let staged = match config.mode {
-            Mode::Inline => false,
-            Mode::Stages => true,
-            Mode::Auto => device.has_own_memory(),
+        let copy = Arc::new(Mutex::new(compute::ModelCopy::new(instance)));
+        // Where nothing is copied, stages gain nothing: one thread is enough, and has the least to
+        // do with others.
+        let alone = match config.mode {
+            Mode::Inline => true,
+            Mode::Stages => false,
+            Mode::Auto => !device.has_own_memory(),
         };
-        let stages = Builder {
+        let threads = Builder {
             device,
-            copy: Arc::new(Mutex::new(compute::ModelCopy::new(instance))),
+            copy: Arc::clone(&copy),
             context,
             index,
-        };
-        let threads = if staged {
-            stages.spawn_staged(source, config.mode)?
+            source,
+            mode: if alone { Mode::Inline } else { config.mode },
+            micro_batches: config.micro_batches,
+        }
+        .spawn(if alone {
+            1
         } else {
-            stages.spawn_inline(source)?
-        };
-        Ok(Self { threads, depth })
+            config.pipeline_depth.get()
+        })?;
+        Ok(Self {
+            threads,
+            depth,
+            copy,
+            staged: !alone,
+            warmup: Some(warmup),
+        })
+    }
+
+    /// Runs `jobs` as one batch, before the pipeline serves. They are answered as any others.
+    pub fn warm(&self, jobs: Vec<Job>) {
+        if let Some(warmup) = &self.warmup {
+            // The threads end after the sender is gone. Were they gone, dropping the jobs answers them.
+            let _gone = warmup.send(jobs);
+        }
+    }
+
+    /// Begins to take batches from the scheduler, with no state left of those that warmed it up.
+    /// They must have been answered.
+    ///
+    /// # Errors
+    /// The model does not forget.
+    pub fn serve(&mut self) -> Result<(), model::Error> {
+        if self.warmup.is_some() {
+            compute::lock(&self.copy).forget()?;
+        }
+        self.warmup = None;
+        Ok(())
+    }
+
+    /// Returns whether batches can run through the stages.
+    pub fn is_staged(&self) -> bool {
+        self.staged
     }
 
     /// Returns the most batches that were in flight at a time.
@@ -155,19 +221,25 @@ impl Pipeline {
     }
 }
 
-/// Where batches come from: the scheduler, as long as there is room in the pipeline.
+/// Where batches come from: first what warms up, then the scheduler, as long as there is room in the
+/// pipeline.
 #[derive(Debug)]
 struct Source {
     scheduler: Arc<Scheduler>,
     /// The number of the instance in the scheduler.
     index: usize,
     depth: Arc<Depth>,
+    warmup: Receiver<Vec<Job>>,
 }
 
 impl Source {
     fn next(&self) -> Option<Batch> {
         let room = self.depth.acquire();
-        let jobs = self.scheduler.next(self.index)?;
+        let jobs = match self.warmup.recv() {
+            Ok(jobs) => jobs,
+            // The sender is gone for good, which costs a look at an atomic from here on.
+            Err(_) => self.scheduler.next(self.index)?,
+        };
         Some(Batch::new(jobs, room))
     }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use crate::{device::Location, tensor::Placed};
 
 mod identity;
+pub(crate) mod sample;
 mod schema;
 mod torchscript;
 
@@ -17,11 +18,17 @@ pub use torchscript::{Settings as TorchSettings, TorchScript};
 
 /// A model that was loaded and checked.
 pub trait Model: Send + Sync + fmt::Debug {
-    /// Makes a copy of the model with state of its own, whose passes run at `location`.
+    /// Makes an instance with state of its own, whose passes run at `location`.
     ///
     /// # Errors
     /// The model's files are gone or no longer load, or there is no memory for it.
     fn instance(&self, location: Location) -> Result<Box<dyn Instance>, Error>;
+
+    /// Returns what was found out about the model when it was loaded, by names for its
+    /// configuration's `parameters`.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 
     /// Returns for each input whether a pass reads it on the host wherever it runs: a number or a
     /// text that is no tensor for the model. Inputs beyond the end are tensors.

@@ -9,9 +9,12 @@ use forebay_proto::inference::repository_index_response::ModelIndex;
 
 use crate::{error::Error, repository::ScannedModel};
 
+mod config;
 mod load;
 mod served;
+mod warmup;
 
+pub use config::Config;
 pub use load::{Loader, try_load};
 pub use served::Served;
 

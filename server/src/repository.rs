@@ -27,9 +27,9 @@ use std::{
 pub use self::{
     entry::{ModelEntry, ModelFault, ScannedModel},
     instances::{InstanceGroup, InstanceKind},
-    report::Report,
+    report::{Report, Tried},
     scheduling::{DynamicBatching, QueuePolicy, Scheduling, SequenceBatching},
-    settings::{Backend, ModelSettings},
+    settings::{Backend, ModelSettings, WarmupData, WarmupInput, WarmupSample},
     versions::{Version, VersionPolicy},
 };
 

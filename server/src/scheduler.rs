@@ -202,6 +202,11 @@ impl Scheduler {
         self.changed.notify_all();
     }
 
+    /// Returns whether jobs share batches, whose rows are then independent of one another.
+    pub fn joins(&self) -> bool {
+        self.joins
+    }
+
     /// Returns how many jobs wait.
     pub fn len(&self) -> usize {
         self.lock().queue.len()

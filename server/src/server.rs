@@ -78,6 +78,7 @@ impl Server {
             executor: config.executor,
             max_queue_items: config.scheduler.max_queue_items,
             intra_op_threads: threads(config.scheduler.intra_op_threads, instances),
+            warmup_timeout: config.registry.warmup_timeout,
         };
         let registry = off_the_workers("fb-load", move || Registry::load(scanned, &loader)).await?;
         Ok(Self {

@@ -1,19 +1,26 @@
 //! What a model has done so far, as ModelStatistics tells it.
 //!
 //! Invariant: every request counts once, as success or as failure, and its time in the queue
-//! counts whether or not it waited; each forward pass counts once.
+//! counts whether or not it waited; each batch counts once, also one that runs in pieces.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use forebay_proto::inference::{
     InferBatchStatistics, InferStatistics, ModelStatistics, StatisticDuration,
 };
 
-use crate::request::{Stages, Timings};
+use crate::{
+    executor::Path,
+    request::{Stages, Timings},
+};
+
+mod pipeline;
+
+use pipeline::Pipeline;
 
 /// The statistics of one model version.
 #[derive(Debug, Default)]
@@ -33,7 +40,40 @@ struct State {
     compute_infer: Sum,
     compute_output: Sum,
     /// By rows of the batch.
-    batches: BTreeMap<usize, [Sum; 3]>,
+    batches: BTreeMap<usize, Batches>,
+    pipeline: Pipeline,
+}
+
+/// What batches of one size took, and which way they went.
+#[derive(Debug, Default)]
+struct Batches {
+    stages: [Sum; 3],
+    inline: u64,
+    staged: u64,
+    cut: u64,
+}
+
+/// A batch that succeeded.
+#[derive(Debug)]
+pub struct Execution<'a> {
+    /// Its rows.
+    pub rows: usize,
+    /// Which way it went.
+    pub path: Path,
+    /// What its stages took.
+    pub stages: Stages,
+    /// When its passes ran; more than one where it was cut.
+    pub passes: &'a [(Instant, Instant)],
+}
+
+/// A batch between the scheduler and its replies.
+#[derive(Debug)]
+pub struct Busy<'a>(&'a Statistics);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.lock().pipeline.leave(Instant::now());
+    }
 }
 
 /// Durations, added up.
@@ -61,18 +101,39 @@ impl From<Sum> for StatisticDuration {
 }
 
 impl Statistics {
-    /// Counts a forward pass over `rows` rows.
-    pub fn record_batch(&self, rows: usize, stages: &Stages) {
+    /// Notes that a batch has left the scheduler, until the guard is dropped.
+    pub fn enter(&self) -> Busy<'_> {
+        self.lock().pipeline.enter(Instant::now());
+        Busy(self)
+    }
+
+    /// Counts a batch.
+    pub fn record_batch(&self, execution: &Execution<'_>) {
+        let Execution {
+            rows,
+            path,
+            stages,
+            passes,
+        } = execution;
+        let stages = [stages.h2d, stages.compute, stages.d2h];
         let mut state = self.lock();
         state.executions += 1;
-        state.inferences += rows as u64;
-        let sums = state.batches.entry(rows).or_default();
-        for (sum, duration) in sums
-            .iter_mut()
-            .zip([stages.h2d, stages.compute, stages.d2h])
-        {
+        state.inferences += *rows as u64;
+        state.pipeline.record(stages, passes);
+        let batches = state.batches.entry(*rows).or_default();
+        for (sum, duration) in batches.stages.iter_mut().zip(stages) {
             sum.add(duration);
         }
+        match path {
+            Path::Inline => batches.inline += 1,
+            Path::Stages => batches.staged += 1,
+            Path::Cut(_) => batches.cut += 1,
+        }
+    }
+
+    /// Forgets what was counted so far.
+    pub fn reset(&self) {
+        *self.lock() = State::default();
     }
 
     /// Counts a request that was answered with outputs `took` after it came.
@@ -99,16 +160,18 @@ impl Statistics {
     /// Returns the statistics in the protocol's form.
     pub fn report(&self, name: &str, version: u64) -> ModelStatistics {
         let state = self.lock();
-        let batch_stats = state
-            .batches
-            .iter()
-            .map(|(&rows, &[input, infer, output])| InferBatchStatistics {
+        let batch_stats = state.batches.iter().map(|(&rows, batches)| {
+            let [input, infer, output] = batches.stages;
+            InferBatchStatistics {
                 batch_size: rows as u64,
                 compute_input: Some(input.into()),
                 compute_infer: Some(infer.into()),
                 compute_output: Some(output.into()),
-                ..InferBatchStatistics::default()
-            });
+                forebay_inline_count: batches.inline,
+                forebay_staged_count: batches.staged,
+                forebay_cut_count: batches.cut,
+            }
+        });
         ModelStatistics {
             name: name.to_owned(),
             version: version.to_string(),
@@ -126,6 +189,7 @@ impl Statistics {
                 cache_miss: Some(Sum::default().into()),
             }),
             batch_stats: batch_stats.collect(),
+            forebay_pipeline: Some(state.pipeline.report(Instant::now())),
             ..ModelStatistics::default()
         }
     }

@@ -12,8 +12,8 @@ mod module;
 pub use bytes::TorchBytes;
 pub(crate) use bytes::{datatype, kind};
 pub use device_tensor::DeviceTensor;
-pub(crate) use ffi::{is_shared, tensor_over};
-pub(crate) use module::{Argument, Form, Module, Output};
+pub(crate) use ffi::{is_shared, specialise_graphs, tensor_over};
+pub(crate) use module::{Argument, Form, Module, Output, SharedModule};
 
 #[cfg(test)]
 mod tests {

@@ -55,6 +55,7 @@ impl Config {
                     h2d: link(self.h2d),
                     compute: self.compute,
                     d2h: link(self.d2h),
+                    ..Costs::default()
                 },
                 pool,
             ))),

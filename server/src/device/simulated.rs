@@ -33,8 +33,10 @@ use stream::{Completion, Content, Slot};
 pub struct Costs {
     /// Copies to the device.
     pub h2d: Link,
-    /// A forward pass takes at least this long.
+    /// A forward pass takes at least this long,
     pub compute: Duration,
+    /// and this much longer for each row: what the first dimension of the first input counts.
+    pub compute_per_row: Duration,
     /// Copies from the device.
     pub d2h: Link,
 }
@@ -155,6 +157,12 @@ impl Simulated {
     }
 }
 
+fn rows(inputs: &[Option<HostTensor>]) -> u32 {
+    let first = inputs.iter().flatten().next();
+    let rows = first.and_then(|input| input.shape.dims().first());
+    rows.map_or(0, |&rows| u32::try_from(rows).unwrap_or(u32::MAX))
+}
+
 /// Runs a pass on the host, which is what the device is made of.
 fn pass_on_host(
     work: Work,
@@ -245,17 +253,23 @@ impl Device for Simulated {
     }
 
     fn launch(&self, stream: &Stream, inputs: Buffer, work: Work) -> Result<Buffer, Error> {
-        let takes = self.costs.compute;
+        let Costs {
+            compute,
+            compute_per_row,
+            ..
+        } = self.costs;
         self.enqueue(
             stream,
             "forward pass",
             Some(inputs),
             move |inputs, begins| {
                 let began = Instant::now();
-                let outputs = match inputs.unwrap_or_default() {
-                    Content::Ready(inputs) => pass_on_host(work, inputs),
+                let inputs = match inputs.unwrap_or_default() {
+                    Content::Ready(inputs) => inputs,
                     Content::Failed(error) => return (Content::Failed(error), begins),
                 };
+                let takes = compute.saturating_add(compute_per_row.saturating_mul(rows(&inputs)));
+                let outputs = pass_on_host(work, inputs);
                 let ends = pass(begins, began.elapsed().max(takes));
                 let outputs = match outputs {
                     Ok(outputs) => Content::Ready(outputs.into_iter().map(Some).collect()),

@@ -15,6 +15,8 @@ use crate::{
     tensor::{HostData, HostTensor},
 };
 
+mod pieces;
+
 /// Jobs that run together. Dropping it gives its room in the pipeline back and answers its jobs.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -61,6 +63,11 @@ impl Batch {
             member.job = member.job.take().and_then(|job| job.live(now));
         }
         self.members.iter().any(|member| member.job.is_some())
+    }
+
+    /// Returns since when its first job waited.
+    pub(super) fn queued(&self) -> Option<Instant> {
+        self.jobs().map(|job| job.timings.queued).min()
     }
 
     /// Returns the life of the sequence that the batch belongs to; requests of sequences are never

@@ -1,14 +1,11 @@
 //! The second stage: enqueues the forward pass behind the copy of its inputs.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{batch::Batch, h2d::Uploaded};
+use super::h2d::Uploaded;
 use crate::{
     device::{self, Device, Work},
-    model::Instance,
+    model::{self, Instance},
     request::Life,
 };
 
@@ -36,14 +33,23 @@ impl ModelCopy {
             life: None,
         }
     }
+
+    /// Forgets whatever state the model holds.
+    pub(super) fn forget(&mut self) -> Result<(), model::Error> {
+        self.life = None;
+        self.instance.reset()
+    }
 }
 
-/// A batch whose outputs are on the device, or are being computed there.
+/// Locks a model's copy. What a pass that panicked left in it is the model's own affair.
+pub(super) fn lock(copy: &Mutex<ModelCopy>) -> MutexGuard<'_, ModelCopy> {
+    copy.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Outputs that are on the device, or are being computed there.
 #[derive(Debug)]
 pub(super) struct Computed<D: Device> {
-    pub(super) batch: Batch,
     pub(super) outputs: D::Buffer,
-    pub(super) began: Instant,
     /// Before and after the copy to the device.
     pub(super) upload: (D::Event, D::Event),
     /// Before and after the forward pass.
@@ -51,46 +57,29 @@ pub(super) struct Computed<D: Device> {
 }
 
 impl<D: Device> Stage<D> {
-    /// Runs the stage. A batch that fails, or that nobody wants any more, is answered and goes.
-    pub(super) fn run(&self, uploaded: Uploaded<D>) -> Option<Computed<D>> {
-        let Uploaded {
-            mut batch,
-            inputs,
-            began,
-            start,
-            ready,
-        } = uploaded;
-        if !batch.prune() {
-            // The inputs may go once their copy is over.
-            let _gone = self.device.synchronize(&ready);
-            return None;
-        }
-        let work = self.work(batch.life());
-        let launch = || -> Result<_, device::Error> {
-            self.device.wait(&self.stream, &ready)?;
-            let before = self.device.record(&self.stream)?;
-            let outputs = self.device.launch(&self.stream, inputs, work)?;
-            Ok((outputs, (before, self.device.record(&self.stream)?)))
-        };
-        match launch() {
-            Ok((outputs, pass)) => Some(Computed {
-                batch,
-                outputs,
-                began,
-                upload: (start, ready),
-                pass,
-            }),
-            Err(error) => {
-                batch.fail(&error.into());
-                None
-            }
-        }
+    /// Runs the stage for a batch of `life`.
+    pub(super) fn run(
+        &self,
+        uploaded: Uploaded<D>,
+        life: Option<Life>,
+    ) -> Result<Computed<D>, device::Error> {
+        let Uploaded { inputs, upload } = uploaded;
+        self.device.wait(&self.stream, &upload.1)?;
+        let before = self.device.record(&self.stream)?;
+        let work = self.work(life);
+        let outputs = self.device.launch(&self.stream, inputs, work)?;
+        let after = self.device.record(&self.stream)?;
+        Ok(Computed {
+            outputs,
+            upload,
+            pass: (before, after),
+        })
     }
 
     fn work(&self, life: Option<Life>) -> Work {
         let copy = Arc::clone(&self.copy);
         Box::new(move |inputs| {
-            let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut copy = lock(&copy);
             // Not "at a start": the request that brought it may be gone before it got here.
             if life != copy.life {
                 copy.instance.reset()?;

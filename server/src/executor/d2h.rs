@@ -1,13 +1,16 @@
-//! The last stage: copies the outputs to the host, waits for them, and answers.
+//! The last stage: enqueues the copy of outputs to the host, and waits for it.
 //!
-//! This is the one place where the host waits for the device on behalf of a batch that is wanted.
+//! [`finish`] is the one place where the host waits for the device on behalf of a batch that is
+//! wanted.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::{Context, compute::Computed};
+use super::compute::Computed;
 use crate::{
     device::{self, Device},
-    request::Stages,
     tensor::HostTensor,
 };
 
@@ -16,65 +19,91 @@ use crate::{
 pub(super) struct Stage<D: Device> {
     pub(super) device: Arc<D>,
     pub(super) stream: D::Stream,
-    pub(super) context: Arc<Context>,
+}
+
+/// Outputs that are on their way to the host.
+#[derive(Debug)]
+pub(super) struct Downloading<D: Device> {
+    outputs: D::Buffer,
+    upload: (D::Event, D::Event),
+    pass: (D::Event, D::Event),
+    download: (D::Event, D::Event),
 }
 
 impl<D: Device> Stage<D> {
-    /// Runs the stage and answers the batch. Returns the rows and what the stages took, where the
-    /// batch succeeded.
-    pub(super) fn run(&self, computed: Computed<D>) -> Option<(usize, Stages)> {
+    /// Runs the stage.
+    pub(super) fn run(&self, computed: Computed<D>) -> Result<Downloading<D>, device::Error> {
         let Computed {
-            mut batch,
             outputs,
-            began,
             upload,
             pass,
         } = computed;
-        if !batch.prune() {
-            // The outputs may go once the pass that writes them is over.
-            let _gone = self.device.synchronize(&pass.1);
-            return None;
-        }
-        let rows = batch.rows();
-        match self.download(outputs, &pass.1) {
-            Ok((outputs, before, after)) => {
-                let stages = Stages {
-                    began,
-                    h2d: self.device.elapsed(&upload.0, &upload.1),
-                    compute: self.device.elapsed(&pass.0, &pass.1),
-                    d2h: self.device.elapsed(&before, &after),
-                    ended: Instant::now(),
-                };
-                // Counted before the answer: whoever has an answer finds it in the statistics.
-                self.context.statistics.record_batch(rows, &stages);
-                let batched = self.context.signature.max_batch_size > 0;
-                let specs = &self.context.signature.outputs;
-                batch.answer(outputs, specs, batched, stages, |bytes| {
-                    self.context.budget.charge(bytes as u64)
-                });
-                Some((rows, stages))
-            }
-            Err(error) => {
-                batch.fail(&error.into());
-                None
-            }
-        }
-    }
-
-    #[expect(
-        clippy::type_complexity,
-        reason = "the tensors and the two ends of their copy"
-    )]
-    fn download(
-        &self,
-        outputs: D::Buffer,
-        computed: &D::Event,
-    ) -> Result<(Vec<HostTensor>, D::Event, D::Event), device::Error> {
-        self.device.wait(&self.stream, computed)?;
+        self.device.wait(&self.stream, &pass.1)?;
         let before = self.device.record(&self.stream)?;
-        let downloaded = self.device.download(&self.stream, outputs)?;
+        let outputs = self.device.download(&self.stream, outputs)?;
         let after = self.device.record(&self.stream)?;
-        self.device.synchronize(&after)?;
-        Ok((self.device.finish(downloaded)?, before, after))
+        Ok(Downloading {
+            outputs,
+            upload,
+            pass,
+            download: (before, after),
+        })
+    }
+}
+
+/// Outputs on the host, by pieces, and what the stages took together.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) outputs: Vec<Vec<HostTensor>>,
+    pub(super) h2d: Duration,
+    pub(super) compute: Duration,
+    pub(super) d2h: Duration,
+    /// When each pass ran.
+    pub(super) passes: Vec<(Instant, Instant)>,
+    pub(super) ended: Instant,
+}
+
+/// Waits for the pieces of a batch, which are in the order of the stream.
+pub(super) fn finish<D: Device>(
+    device: &D,
+    pieces: Vec<Downloading<D>>,
+) -> Result<Finished, device::Error> {
+    if let Some(last) = pieces.last() {
+        device.synchronize(&last.download.1)?;
+    }
+    let ended = Instant::now();
+    let mut finished = Finished {
+        outputs: Vec::with_capacity(pieces.len()),
+        h2d: Duration::ZERO,
+        compute: Duration::ZERO,
+        d2h: Duration::ZERO,
+        passes: Vec::with_capacity(pieces.len()),
+        ended,
+    };
+    // Events tell times between them only. The last one has just happened.
+    let behind: Vec<Duration> = match pieces.last() {
+        Some(last) => pieces
+            .iter()
+            .map(|piece| device.elapsed(&piece.pass.1, &last.download.1))
+            .collect(),
+        None => Vec::new(),
+    };
+    for (piece, behind) in pieces.into_iter().zip(behind) {
+        let compute = device.elapsed(&piece.pass.0, &piece.pass.1);
+        finished.h2d += device.elapsed(&piece.upload.0, &piece.upload.1);
+        finished.compute += compute;
+        finished.d2h += device.elapsed(&piece.download.0, &piece.download.1);
+        let pass_ended = ended.checked_sub(behind).unwrap_or(ended);
+        let pass_began = pass_ended.checked_sub(compute).unwrap_or(pass_ended);
+        finished.passes.push((pass_began, pass_ended));
+        finished.outputs.push(device.finish(piece.outputs)?);
+    }
+    Ok(finished)
+}
+
+/// Waits for pieces whose outputs nobody wants, so that their memory may go.
+pub(super) fn abandon<D: Device>(device: &D, pieces: Vec<Downloading<D>>) {
+    if let Some(last) = pieces.last() {
+        let _gone = device.synchronize(&last.download.1);
     }
 }

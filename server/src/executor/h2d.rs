@@ -1,9 +1,12 @@
-//! The first stage: joins the inputs of a batch and enqueues their copy to the device.
+//! The first stage: enqueues the copy of inputs to the device.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use super::{Context, batch::Batch};
-use crate::{device::Device, error::Error};
+use super::Context;
+use crate::{
+    device::{self, Device},
+    tensor::HostTensor,
+};
 
 /// The stage and its stream.
 #[derive(Debug)]
@@ -13,45 +16,27 @@ pub(super) struct Stage<D: Device> {
     pub(super) context: Arc<Context>,
 }
 
-/// A batch whose inputs are on the device, or on their way to it.
+/// Inputs that are on the device, or on their way to it.
 #[derive(Debug)]
 pub(super) struct Uploaded<D: Device> {
-    pub(super) batch: Batch,
     pub(super) inputs: D::Buffer,
-    /// When gathering began, on the host.
-    pub(super) began: Instant,
-    /// Before the copy.
-    pub(super) start: D::Event,
-    /// After the copy.
-    pub(super) ready: D::Event,
+    /// Before and after the copy.
+    pub(super) upload: (D::Event, D::Event),
 }
 
 impl<D: Device> Stage<D> {
-    /// Runs the stage. A batch that fails, or that nobody wants any more, is answered and goes.
-    pub(super) fn run(&self, mut batch: Batch) -> Option<Uploaded<D>> {
-        if !batch.prune() {
-            return None;
-        }
-        let began = Instant::now();
-        let upload = |batch: &mut Batch| -> Result<_, Error> {
-            let tensors = batch.gather(self.device.pool(), self.device.has_own_memory())?;
-            let start = self.device.record(&self.stream)?;
-            let on_host = &self.context.host_inputs;
-            let inputs = self.device.upload(&self.stream, tensors, on_host)?;
-            Ok((start, inputs, self.device.record(&self.stream)?))
-        };
-        match upload(&mut batch) {
-            Ok((start, inputs, ready)) => Some(Uploaded {
-                batch,
-                inputs,
-                began,
-                start,
-                ready,
-            }),
-            Err(error) => {
-                batch.fail(&error);
-                None
-            }
-        }
+    /// Runs the stage.
+    pub(super) fn run(
+        &self,
+        tensors: Vec<Option<HostTensor>>,
+    ) -> Result<Uploaded<D>, device::Error> {
+        let start = self.device.record(&self.stream)?;
+        let on_host = &self.context.host_inputs;
+        let inputs = self.device.upload(&self.stream, tensors, on_host)?;
+        let ready = self.device.record(&self.stream)?;
+        Ok(Uploaded {
+            inputs,
+            upload: (start, ready),
+        })
     }
 }

@@ -1,14 +1,28 @@
-//! Whether a batch runs through the stages or inline. Pure.
+//! How a batch runs: inline, through the stages, or cut into pieces. Pure; time is passed in.
 //!
-//! For a batch on its own, stages can gain at most the time of the copies, and they cost the
-//! hand-over from thread to thread, twice. Where other batches are under way too, a hand-over hides
-//! behind the forward pass of the batch before, if that is long enough; running inline would leave
-//! the device idle between two passes, while one thread answers and takes the next batch. All of it
-//! is measured while batches run, for each batch size.
+//! Nothing is assumed about what is faster. For each batch size the ways are tried against each
+//! other ([`Contest`]), and a way is tried only where the times of the stages leave room for it to
+//! gain: no batch that runs inline is faster than its stages together, and no pipeline than its
+//! slowest stage. A batch on its own is judged by its latency. Where others wait, it is the time
+//! from one completion to the next that counts, and all sizes try a way at once: a gap between two
+//! completions says something of a way only where both batches went it.
+//!
+//! Invariant: trials are rare enough for a way that loses to cost no more than half a percent.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
+
+use super::micro::MicroBatches;
+
+mod contest;
+mod window;
+
+use contest::{Contest, Trial};
+use window::Window;
 
 /// How the batches of a model run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,151 +30,293 @@ use serde::{Deserialize, Serialize};
 pub enum Mode {
     /// As is measured to be faster, for each batch size.
     Auto,
-    /// One thread runs each batch from start to end.
+    /// One batch after the other, each from start to end.
     Inline,
-    /// Three threads, one for each stage.
+    /// The next batch begins as soon as there is room in the first stage.
     Stages,
 }
 
 /// The way of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Path {
+pub enum Path {
+    /// The next batch is taken after this one is answered.
     Inline,
+    /// The next batch is taken once this one is on its way to the device.
     Stages,
+    /// As with stages, and in so many pieces, whose copies overlap the passes of one another.
+    Cut(usize),
+}
+
+impl Path {
+    /// Returns in how many pieces the batch runs.
+    pub fn pieces(self) -> usize {
+        match self {
+            Self::Inline | Self::Stages => 1,
+            Self::Cut(pieces) => pieces,
+        }
+    }
+}
+
+/// A batch that was taken from the scheduler, for [`Chooser::observe`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) path: Path,
+    arrival: Arrival,
+    /// Which one it is.
+    number: u64,
+}
+
+/// What is known of a batch when it is taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) rows: usize,
+    /// Whether others are under way or wait.
+    pub(super) in_company: bool,
+    /// Whether its rows may be cut.
+    pub(super) may_cut: bool,
+    /// Since when its first request waited.
+    pub(super) queued: Instant,
+    /// When it was taken.
+    pub(super) at: Instant,
 }
 
 /// Chooses the way of each batch from what earlier ones took.
 #[derive(Debug)]
 pub(super) struct Chooser {
     mode: Mode,
+    micro: MicroBatches,
     /// By rows of the batch.
-    costs: BTreeMap<usize, Cost>,
-    handover: Average,
+    sizes: BTreeMap<usize, Size>,
+    /// The trial of batches in company.
+    trial: Option<Trial>,
+    last: Option<Completion>,
+    taken: u64,
 }
 
-/// What batches of one size take.
+/// What is known of batches of one size.
+#[derive(Debug)]
+struct Size {
+    alone: Contest,
+    trial: Option<Trial>,
+    in_company: Contest,
+    costs: Costs,
+}
+
+/// The times of the stages of batches that were not cut: h2d, compute, d2h.
 #[derive(Debug, Default)]
-struct Cost {
-    copies: Average,
-    pass: Average,
+struct Costs([Window; 3]);
+
+#[derive(Debug, Clone, Copy)]
+struct Completion {
+    at: Instant,
+    path: Path,
 }
 
-/// Batches of a size that run through the stages before a choice is made.
-const TRIALS: u32 = 3;
+/// Sizes that are learned. They are bounded by `max_batch_size`, but a model without one takes any.
+const SIZES: usize = 1024;
 
-/// Hand-overs that a batch in stages has and one that runs inline has not.
-const HANDOVERS: u32 = 2;
+/// Batches of a trial on their own: every other one goes the challenger's way.
+const ALONE: Trial = Trial::new(16, 1);
+
+/// Batches of a trial in company, in blocks: the first of a block meets batches of the other way.
+const IN_COMPANY: Trial = Trial::new(64, 8);
 
 impl Chooser {
-    pub(super) fn new(mode: Mode) -> Self {
+    pub(super) fn new(mode: Mode, micro: MicroBatches) -> Self {
         Self {
             mode,
-            costs: BTreeMap::new(),
-            handover: Average::default(),
+            micro,
+            sizes: BTreeMap::new(),
+            trial: None,
+            last: None,
+            taken: 0,
         }
     }
 
-    /// Chooses the way of a batch of `rows` rows; `in_company` where others are under way or wait.
-    pub(super) fn choose(&self, rows: usize, in_company: bool) -> Path {
-        let threshold = self.handover.value * HANDOVERS;
-        match (self.mode, self.costs.get(&rows)) {
-            (Mode::Inline, _) => Path::Inline,
-            (Mode::Auto, Some(Cost { copies, pass }))
-                if copies.samples >= TRIALS
-                    && self.handover.samples > 0
-                    && copies.value < threshold
-                    && (!in_company || pass.value < threshold) =>
+    /// Chooses the way of a batch.
+    pub(super) fn choose(&mut self, arrival: Arrival) -> Taken {
+        self.taken += 1;
+        let path = match (self.mode, self.micro) {
+            (_, MicroBatches::Pieces(pieces))
+                if arrival.may_cut && arrival.rows >= pieces.get() =>
             {
-                Path::Inline
+                match pieces.get() {
+                    1 => self.whole(&arrival),
+                    pieces => Path::Cut(pieces),
+                }
             }
-            _ => Path::Stages,
+            _ => self.whole(&arrival),
+        };
+        Taken {
+            path,
+            arrival,
+            number: self.taken,
         }
     }
 
-    /// Learns what the copies and the forward pass of a batch of `rows` rows took.
-    pub(super) fn observe(&mut self, rows: usize, copies: Duration, pass: Duration) {
-        // Sizes are bounded by max_batch_size, but a model without one takes any.
-        const SIZES: usize = 4096;
-        if self.costs.len() < SIZES || self.costs.contains_key(&rows) {
-            let cost = self.costs.entry(rows).or_default();
-            cost.copies.add(copies);
-            cost.pass.add(pass);
+    fn whole(&mut self, arrival: &Arrival) -> Path {
+        let may_inline = match self.mode {
+            Mode::Inline => return Path::Inline,
+            Mode::Stages => false,
+            Mode::Auto => true,
+        };
+        let may_cut = arrival.may_cut && self.micro == MicroBatches::Auto;
+        if self.sizes.len() >= SIZES && !self.sizes.contains_key(&arrival.rows) {
+            return Path::Stages;
+        }
+        let rows = arrival.rows;
+        let size = self.sizes.entry(rows).or_insert_with(Size::new);
+        if !arrival.in_company {
+            let most = if may_cut { rows } else { 1 };
+            return size.alone(most, may_inline);
+        }
+        if !may_inline {
+            return Path::Stages;
+        }
+        match &mut self.trial {
+            Some(trial) => match trial.step() {
+                Some(true) => return trial.challenger,
+                Some(false) => {}
+                None => self.judge(),
+            },
+            None => {
+                if let Some(challenger) = size.challenger_in_company() {
+                    let trial = self.trial.insert(IN_COMPANY.of(challenger));
+                    trial.step();
+                    for size in self.sizes.values_mut() {
+                        size.in_company.begin();
+                    }
+                }
+            }
+        }
+        self.sizes
+            .get(&rows)
+            .map_or(Path::Stages, |size| size.in_company.holder())
+    }
+
+    /// Ends the trial of batches in company.
+    fn judge(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            for size in self.sizes.values_mut() {
+                size.in_company.judge(&trial);
+            }
         }
     }
 
-    /// Learns what a hand-over to a thread that was waiting for it took.
-    pub(super) fn observe_handover(&mut self, took: Duration) {
-        self.handover.add(took);
+    /// Learns that a batch succeeded, and what its stages took: h2d, compute, d2h.
+    pub(super) fn observe(&mut self, taken: &Taken, ended: Instant, stages: [Duration; 3]) {
+        let Taken {
+            path,
+            arrival,
+            number,
+        } = *taken;
+        let before = self.last.replace(Completion { at: ended, path });
+        let Some(size) = self.sizes.get_mut(&arrival.rows) else {
+            return;
+        };
+        if !matches!(path, Path::Cut(_)) {
+            size.costs.add(stages);
+        }
+        if arrival.in_company {
+            // Nothing waited for work in between, and both went the same way.
+            if let Some(before) = before
+                && before.path == path
+                && arrival.queued <= before.at
+            {
+                let gap = ended.saturating_duration_since(before.at);
+                size.in_company.record(path, gap);
+            }
+        } else if self.taken == number {
+            // Nothing came after it that might have slowed it down.
+            size.alone
+                .record(path, ended.saturating_duration_since(arrival.at));
+        }
+    }
+
+    /// Learns that a batch did not succeed, so that the time since the last one says nothing.
+    pub(super) fn lost(&mut self) {
+        self.last = None;
     }
 }
 
-/// An average in which a sample weighs an eighth, and the first ones as much as they can.
-#[derive(Debug, Clone, Copy, Default)]
-struct Average {
-    value: Duration,
-    samples: u32,
+impl Size {
+    fn new() -> Self {
+        Self {
+            alone: Contest::new(Path::Stages),
+            trial: None,
+            in_company: Contest::new(Path::Stages),
+            costs: Costs::default(),
+        }
+    }
+
+    /// Chooses the way of a batch on its own, in at most `most` pieces.
+    fn alone(&mut self, most: usize, may_inline: bool) -> Path {
+        match &mut self.trial {
+            Some(trial) => match trial.step() {
+                Some(true) => return trial.challenger,
+                Some(false) => {}
+                None => {
+                    self.alone.judge(trial);
+                    self.trial = None;
+                }
+            },
+            None => {
+                let rivals = self.alone.rivals(most.min(MOST_PIECES), may_inline);
+                if let Some(challenger) = self.alone.challenger(&rivals, |path| {
+                    let [all, slowest] = self.costs.all_and_slowest()?;
+                    Some(match path {
+                        Path::Cut(pieces) => {
+                            let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
+                            (all + slowest * (pieces - 1)) / pieces
+                        }
+                        Path::Inline | Path::Stages => all,
+                    })
+                }) {
+                    let trial = self.trial.insert(ALONE.of(challenger));
+                    trial.step();
+                    self.alone.begin();
+                }
+            }
+        }
+        self.alone.holder()
+    }
+
+    fn challenger_in_company(&mut self) -> Option<Path> {
+        let rival = match self.in_company.holder() {
+            Path::Inline => Path::Stages,
+            _ => Path::Inline,
+        };
+        self.in_company.challenger(&[rival], |path| {
+            let [all, slowest] = self.costs.all_and_slowest()?;
+            Some(match path {
+                Path::Inline => all,
+                _ => slowest,
+            })
+        })
+    }
 }
 
-impl Average {
-    fn add(&mut self, sample: Duration) {
-        self.samples = self.samples.saturating_add(1);
-        let weight = self.samples.min(8);
-        self.value = (self.value * (weight - 1) + sample) / weight;
+/// Pieces of a batch that are tried. More could gain little: the first and the last piece's copies
+/// are all that is left to hide.
+const MOST_PIECES: usize = 8;
+
+impl Costs {
+    fn add(&mut self, stages: [Duration; 3]) {
+        for (window, took) in self.0.iter_mut().zip(stages) {
+            window.add(took);
+        }
+    }
+
+    /// Returns the time of all stages, and of the slowest.
+    fn all_and_slowest(&self) -> Option<[Duration; 2]> {
+        let [h2d, compute, d2h] = &self.0;
+        let stages = [h2d.median()?, compute.median()?, d2h.median()?];
+        Some([
+            stages.iter().sum(),
+            stages.into_iter().max().unwrap_or_default(),
+        ])
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const US: Duration = Duration::from_micros(1);
-
-    fn after(mode: Mode, copies: Duration, handover: Duration) -> Path {
-        let mut chooser = Chooser::new(mode);
-        assert_eq!(
-            chooser.choose(4, false) == Path::Inline,
-            mode == Mode::Inline
-        );
-        for _ in 0..TRIALS {
-            chooser.observe(4, copies, 1000 * US);
-            chooser.observe_handover(handover);
-        }
-        chooser.choose(4, false)
-    }
-
-    #[test]
-    fn stages_are_taken_where_copies_outweigh_hand_overs() {
-        assert_eq!(after(Mode::Auto, 100 * US, 10 * US), Path::Stages);
-        assert_eq!(after(Mode::Auto, 5 * US, 10 * US), Path::Inline);
-        assert_eq!(after(Mode::Stages, 5 * US, 10 * US), Path::Stages);
-        assert_eq!(after(Mode::Inline, 100 * US, 10 * US), Path::Inline);
-    }
-
-    #[test]
-    fn in_company_stages_are_taken_where_a_pass_hides_the_hand_overs() {
-        for (pass, path) in [(100 * US, Path::Stages), (10 * US, Path::Inline)] {
-            let mut chooser = Chooser::new(Mode::Auto);
-            chooser.observe_handover(10 * US);
-            for _ in 0..TRIALS {
-                chooser.observe(1, US, pass);
-            }
-            assert_eq!(chooser.choose(1, false), Path::Inline);
-            assert_eq!(chooser.choose(1, true), path);
-        }
-    }
-
-    #[test]
-    fn a_choice_follows_what_is_measured_later() {
-        let mut chooser = Chooser::new(Mode::Auto);
-        chooser.observe_handover(10 * US);
-        for _ in 0..TRIALS {
-            chooser.observe(1, US, US);
-        }
-        assert_eq!(chooser.choose(1, false), Path::Inline);
-        assert_eq!(chooser.choose(2, false), Path::Stages);
-        for _ in 0..20 {
-            chooser.observe(1, 100 * US, US);
-        }
-        assert_eq!(chooser.choose(1, false), Path::Stages);
-    }
-}
+mod tests;

@@ -1,196 +1,332 @@
-//! The stages of an instance, on threads of their own or on one.
+//! The threads of an instance, and the way of a batch through its stages.
+//!
+//! There are as many threads as there may be batches in flight, and all do the same. One holds the
+//! *turn*: it takes a batch, enqueues its copy and its pass, and gives the turn on before it waits
+//! for the outputs. So no batch is handed from thread to thread. A batch that runs inline differs
+//! in one thing only: its thread keeps the turn until it has answered.
+//!
+//! Invariants: batches enter each stage in the order in which they were taken, since a stage is
+//! locked before the one before it is let go; whoever waits for outputs holds no stage.
 
 use std::{
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
     Context, Source,
     batch::Batch,
-    compute::{self, Computed},
-    d2h,
-    h2d::{self, Uploaded},
-    mode::{Chooser, Mode, Path},
+    compute,
+    d2h::{self, Downloading, Finished},
+    h2d,
+    micro::{self, MicroBatches},
+    mode::{Arrival, Chooser, Mode, Path, Taken},
 };
 use crate::{
     device::{self, Device},
-    request,
+    error::Error,
+    request::Stages,
+    statistics::Execution,
 };
 
-/// Batches that wait between two stages. One is enough for the next stage never to run dry; the
-/// depth of the pipeline bounds them anyway.
-const BETWEEN_STAGES: usize = 1;
+/// What the threads of one instance share.
+#[derive(Debug)]
+pub(super) struct Line<D: Device> {
+    device: Arc<D>,
+    context: Arc<Context>,
+    /// Whether the model's batches may be cut.
+    may_cut: bool,
+    turn: Mutex<Turn<D>>,
+    compute: Mutex<compute::Stage<D>>,
+    d2h: Mutex<d2h::Stage<D>>,
+    chooser: Mutex<Chooser>,
+}
 
-/// Makes the stages of one instance.
+/// What only the thread whose turn it is may use.
+#[derive(Debug)]
+struct Turn<D: Device> {
+    source: Source,
+    h2d: h2d::Stage<D>,
+}
+
+/// The turn, held.
+type Held<'a, D> = MutexGuard<'a, Turn<D>>;
+
+/// What a line is made of.
 #[derive(Debug)]
 pub(super) struct Builder<D: Device> {
     pub(super) device: Arc<D>,
     pub(super) copy: Arc<Mutex<compute::ModelCopy>>,
     pub(super) context: Arc<Context>,
     pub(super) index: usize,
+    pub(super) source: Source,
+    pub(super) mode: Mode,
+    pub(super) micro_batches: MicroBatches,
 }
 
 impl<D: Device> Builder<D> {
-    fn stream(&self, stage: &str) -> Result<D::Stream, device::Error> {
-        self.device.open_stream(&format!("{stage}-{}", self.index))
+    /// Makes the line and `threads` threads that work on it.
+    pub(super) fn spawn(self, threads: usize) -> Result<Vec<JoinHandle<()>>, device::Error> {
+        let index = self.index;
+        let line = Arc::new(self.line()?);
+        (0..threads)
+            .map(|thread| {
+                let line = Arc::clone(&line);
+                let name = match thread {
+                    0 => format!("fb-compute-{index}"),
+                    more => format!("fb-compute-{index}.{more}"),
+                };
+                thread::Builder::new()
+                    .name(name.clone())
+                    .spawn(move || line.work())
+                    .map_err(|_| device::Error::Stopped(name))
+            })
+            .collect()
     }
 
-    fn h2d(&self, stream: &str) -> Result<h2d::Stage<D>, device::Error> {
-        Ok(h2d::Stage {
-            device: Arc::clone(&self.device),
-            stream: self.stream(stream)?,
-            context: Arc::clone(&self.context),
+    fn line(self) -> Result<Line<D>, device::Error> {
+        let Self {
+            device,
+            copy,
+            context,
+            index,
+            source,
+            mode,
+            micro_batches,
+        } = self;
+        let stream = |stage: &str| device.open_stream(&format!("{stage}-{index}"));
+        Ok(Line {
+            may_cut: device.has_own_memory()
+                && source.scheduler.joins()
+                && micro::may_cut(&context),
+            turn: Mutex::new(Turn {
+                source,
+                h2d: h2d::Stage {
+                    device: Arc::clone(&device),
+                    stream: stream("h2d")?,
+                    context: Arc::clone(&context),
+                },
+            }),
+            compute: Mutex::new(compute::Stage {
+                device: Arc::clone(&device),
+                stream: stream("compute")?,
+                copy,
+            }),
+            d2h: Mutex::new(d2h::Stage {
+                device: Arc::clone(&device),
+                stream: stream("d2h")?,
+            }),
+            chooser: Mutex::new(Chooser::new(mode, micro_batches)),
+            device,
+            context,
         })
     }
+}
 
-    fn compute(&self) -> Result<compute::Stage<D>, device::Error> {
-        Ok(compute::Stage {
-            device: Arc::clone(&self.device),
-            stream: self.stream("compute")?,
-            copy: Arc::clone(&self.copy),
-        })
+/// A batch whose outputs are on their way.
+#[derive(Debug)]
+struct Enqueued<'a, D: Device> {
+    pieces: Vec<Downloading<D>>,
+    /// The rows of each piece.
+    ranges: Vec<Range<usize>>,
+    /// When gathering began.
+    began: Instant,
+    /// The turn, where the batch runs inline.
+    turn: Option<Held<'a, D>>,
+}
+
+impl<D: Device> Line<D> {
+    /// Runs batches until the scheduler is closed and empty.
+    fn work(&self) {
+        let mut turn = lock(&self.turn);
+        while let Some(batch) = turn.source.next() {
+            // A panic drops the batch, which answers its jobs.
+            let run = catch_unwind(AssertUnwindSafe(|| self.run(batch, turn)));
+            let kept = run.unwrap_or_else(|_| {
+                tracing::error!(
+                    "a stage of the executor panicked; its batch was answered with an error"
+                );
+                lock(&self.chooser).lost();
+                None
+            });
+            turn = kept.unwrap_or_else(|| lock(&self.turn));
+        }
     }
 
-    fn d2h(&self, stream: &str) -> Result<d2h::Stage<D>, device::Error> {
-        Ok(d2h::Stage {
-            device: Arc::clone(&self.device),
-            stream: self.stream(stream)?,
-            context: Arc::clone(&self.context),
-        })
-    }
-
-    /// Makes one thread that runs each batch from start to end.
-    pub(super) fn spawn_inline(self, source: Source) -> Result<Vec<JoinHandle<()>>, device::Error> {
-        let (h2d, compute, d2h) = (self.h2d("h2d")?, self.compute()?, self.d2h("d2h")?);
-        let run = move || {
-            while let Some(batch) = source.next() {
-                guard(|| run_through(batch, &h2d, &compute, &d2h));
+    /// Runs a batch through the stages and answers it. Returns the turn where it was kept.
+    fn run<'a>(&'a self, mut batch: Batch, turn: Held<'a, D>) -> Option<Held<'a, D>> {
+        let _busy = self.context.statistics.enter();
+        if !batch.prune() {
+            return Some(turn);
+        }
+        batch.forget_gone();
+        let taken = self.choose(&batch, &turn.source);
+        let enqueued = match self.enqueue(&mut batch, taken.path, turn) {
+            Ok(Some(enqueued)) => enqueued,
+            Ok(None) => {
+                lock(&self.chooser).lost();
+                return None;
+            }
+            Err(error) => {
+                self.fail(batch, &error);
+                return None;
             }
         };
-        Ok(vec![spawn(format!("fb-compute-{}", self.index), run)?])
-    }
-
-    /// Makes a thread for each stage. Batches for which stages do not pay run on the second one.
-    pub(super) fn spawn_staged(
-        self,
-        source: Source,
-        mode: Mode,
-    ) -> Result<Vec<JoinHandle<()>>, device::Error> {
-        let chooser = Arc::new(Mutex::new(Chooser::new(mode)));
-        let (to_compute, from_h2d) = sync_channel::<Sent<Handed<D>>>(BETWEEN_STAGES);
-        let (to_d2h, from_compute) = sync_channel::<Sent<Computed<D>>>(BETWEEN_STAGES);
-        let mut threads = Vec::with_capacity(3);
-
-        let (h2d, choices) = (self.h2d("h2d")?, Arc::clone(&chooser));
-        threads.push(spawn(format!("fb-h2d-{}", self.index), move || {
-            while let Some(batch) = source.next() {
-                let path = lock(&choices).choose(batch.rows(), source.has_more());
-                let handed = match path {
-                    Path::Inline => Some(Handed::Inline(batch)),
-                    Path::Stages => guard(|| h2d.run(batch)).map(Handed::Uploaded),
-                };
-                if let Some(handed) = handed {
-                    hand_over(&to_compute, handed);
-                }
+        match d2h::finish(&*self.device, enqueued.pieces) {
+            Ok(finished) => {
+                self.answer(batch, &taken, enqueued.ranges, (finished, enqueued.began));
             }
-        })?);
+            Err(error) => self.fail(batch, &error.into()),
+        }
+        enqueued.turn
+    }
 
-        let (compute, choices) = (self.compute()?, Arc::clone(&chooser));
-        let inline = (self.h2d("inline-h2d")?, self.d2h("inline-d2h")?);
-        threads.push(spawn(format!("fb-compute-{}", self.index), move || {
-            while let Some(handed) = receive(&from_h2d, &choices) {
-                match handed {
-                    Handed::Uploaded(uploaded) => {
-                        if let Some(computed) = guard(|| compute.run(uploaded)) {
-                            hand_over(&to_d2h, computed);
-                        }
-                    }
-                    Handed::Inline(batch) => {
-                        let done = guard(|| run_through(batch, &inline.0, &compute, &inline.1));
-                        observe(&choices, done);
-                    }
-                }
+    fn fail(&self, batch: Batch, error: &Error) {
+        lock(&self.chooser).lost();
+        batch.fail(error);
+    }
+
+    fn choose(&self, batch: &Batch, source: &Source) -> Taken {
+        let at = Instant::now();
+        lock(&self.chooser).choose(Arrival {
+            rows: batch.rows(),
+            in_company: source.has_more(),
+            may_cut: self.may_cut,
+            queued: batch.queued().unwrap_or(at),
+            at,
+        })
+    }
+
+    /// Enqueues a batch. Returns `None` where nobody wants it any more.
+    fn enqueue<'a>(
+        &'a self,
+        batch: &mut Batch,
+        path: Path,
+        turn: Held<'a, D>,
+    ) -> Result<Option<Enqueued<'a, D>>, Error> {
+        let began = Instant::now();
+        let ranges = micro::cut(&batch.member_rows(), path.pieces());
+        let keep = path == Path::Inline;
+        let mut pieces = Vec::with_capacity(ranges.len());
+        match self.enqueue_pieces(batch, &ranges, (turn, keep), &mut pieces) {
+            Ok(Some(turn)) => Ok(Some(Enqueued {
+                pieces,
+                ranges,
+                began,
+                turn,
+            })),
+            otherwise => {
+                // Their memory may go once the device is done with it.
+                d2h::abandon(&*self.device, pieces);
+                otherwise.map(|_| None)
             }
-        })?);
+        }
+    }
 
-        let d2h = self.d2h("d2h")?;
-        threads.push(spawn(format!("fb-d2h-{}", self.index), move || {
-            while let Some(computed) = receive(&from_compute, &chooser) {
-                observe(&chooser, guard(|| d2h.run(computed)));
+    /// Enqueues the pieces of a batch, one behind the other. Returns the turn, to `keep` or given on,
+    /// or `None` where nobody wants the batch any more.
+    fn enqueue_pieces<'a>(
+        &'a self,
+        batch: &mut Batch,
+        ranges: &[Range<usize>],
+        (turn, keep): (Held<'a, D>, bool),
+        pieces: &mut Vec<Downloading<D>>,
+    ) -> Result<Option<Option<Held<'a, D>>>, Error> {
+        let Some((last, first)) = ranges.split_last() else {
+            return Ok(None);
+        };
+        let life = batch.life();
+        let mut locked = None;
+        for rows in first {
+            let tensors = batch.gather_rows(rows, self.device.pool())?;
+            let uploaded = turn.h2d.run(tensors)?;
+            let (compute, d2h) =
+                locked.get_or_insert_with(|| (lock(&self.compute), lock(&self.d2h)));
+            pieces.push(d2h.run(compute.run(uploaded, life)?)?);
+        }
+        let tensors = if first.is_empty() {
+            batch.gather(self.device.pool(), self.device.has_own_memory())?
+        } else {
+            let tensors = batch.gather_rows(last, self.device.pool())?;
+            batch.release_inputs();
+            tensors
+        };
+        let uploaded = turn.h2d.run(tensors)?;
+        let (compute, d2h) = match locked {
+            Some((compute, d2h)) => (compute, Some(d2h)),
+            None => (lock(&self.compute), None),
+        };
+        let turn = keep.then_some(turn);
+        if !batch.prune() {
+            // The inputs may go once their copy is over.
+            let _gone = self.device.synchronize(&uploaded.upload.1);
+            return Ok(None);
+        }
+        let computed = compute.run(uploaded, life)?;
+        let d2h = d2h.unwrap_or_else(|| lock(&self.d2h));
+        drop(compute);
+        if !batch.prune() {
+            // The outputs may go once the pass that writes them is over.
+            let _gone = self.device.synchronize(&computed.pass.1);
+            return Ok(None);
+        }
+        pieces.push(d2h.run(computed)?);
+        Ok(Some(turn))
+    }
+
+    /// Answers a batch, and learns what it took.
+    fn answer(
+        &self,
+        batch: Batch,
+        taken: &Taken,
+        ranges: Vec<Range<usize>>,
+        (finished, began): (Finished, Instant),
+    ) {
+        let Finished {
+            outputs,
+            h2d,
+            compute,
+            d2h,
+            passes,
+            ended,
+        } = finished;
+        let stages = Stages {
+            began,
+            h2d,
+            compute,
+            d2h,
+            ended,
+        };
+        let context = &self.context;
+        // Counted before the answer: whoever has an answer finds it in the statistics.
+        context.statistics.record_batch(&Execution {
+            rows: batch.rows(),
+            path: taken.path,
+            stages,
+            passes: &passes,
+        });
+        lock(&self.chooser).observe(taken, ended, [h2d, compute, d2h]);
+        let specs = &context.signature.outputs;
+        let keep = |bytes: usize| context.budget.charge(bytes as u64);
+        let mut outputs = outputs;
+        match (outputs.len(), outputs.pop()) {
+            (1, Some(outputs)) => {
+                let batched = context.signature.max_batch_size > 0;
+                batch.answer(outputs, specs, batched, stages, keep);
             }
-        })?);
-        Ok(threads)
+            (_, last) => {
+                outputs.extend(last);
+                let pieces = ranges.into_iter().zip(outputs).collect();
+                batch.answer_pieces(pieces, specs, stages, (self.device.pool(), keep));
+            }
+        }
     }
 }
 
-/// What the stage h2d hands to the stage compute.
-enum Handed<D: Device> {
-    Uploaded(Uploaded<D>),
-    Inline(Batch),
-}
-
-/// A value and when it was handed over.
-struct Sent<T> {
-    at: Instant,
-    value: T,
-}
-
-fn run_through<D: Device>(
-    batch: Batch,
-    h2d: &h2d::Stage<D>,
-    compute: &compute::Stage<D>,
-    d2h: &d2h::Stage<D>,
-) -> Option<(usize, request::Stages)> {
-    d2h.run(compute.run(h2d.run(batch)?)?)
-}
-
-/// Runs a stage. A panic in it drops its batch, which answers the jobs.
-fn guard<T>(stage: impl FnOnce() -> Option<T>) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(stage)).unwrap_or_else(|_| {
-        tracing::error!("a stage of the executor panicked; its batch was answered with an error");
-        None
-    })
-}
-
-fn hand_over<T>(to: &SyncSender<Sent<T>>, value: T) {
-    let at = Instant::now();
-    // The next stage ends only after this one. Were it gone, dropping the value answers its jobs.
-    let _gone = to.send(Sent { at, value });
-}
-
-/// Waits for what the stage before hands over, and learns what that takes where this stage was idle.
-fn receive<T>(from: &Receiver<Sent<T>>, chooser: &Mutex<Chooser>) -> Option<T> {
-    let idle_since = Instant::now();
-    let sent = from.recv().ok()?;
-    if idle_since < sent.at {
-        lock(chooser).observe_handover(sent.at.elapsed());
-    }
-    Some(sent.value)
-}
-
-fn observe(chooser: &Mutex<Chooser>, done: Option<(usize, request::Stages)>) {
-    if let Some((rows, stages)) = done {
-        let copies: Duration = stages.h2d + stages.d2h;
-        lock(chooser).observe(rows, copies, stages.compute);
-    }
-}
-
-fn lock(chooser: &Mutex<Chooser>) -> MutexGuard<'_, Chooser> {
-    chooser.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn spawn(
-    name: String,
-    run: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, device::Error> {
-    thread::Builder::new()
-        .name(name.clone())
-        .spawn(run)
-        .map_err(|_| device::Error::Stopped(name))
+/// A panic while a stage is locked costs its batch; the stage is as good as before.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

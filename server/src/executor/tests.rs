@@ -1,186 +1,28 @@
-//! The executor on the simulated device: overlap, depth, order, and what happens when things fail.
+//! The executor on the simulated device: depth, order, and what happens when things fail.
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
-use forebay_proto::{DataType, Shape, Tensor};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    device::{Cpu, Location, Simulated, Work, simulated::Costs, simulated::Link},
+    device::Cpu,
     error::Error,
     memory::Pool,
-    model,
-    repository::{DynamicBatching, Scheduling},
-    request::{Answer, Job, Reply, Timings},
-    scheduler::Pending,
-    signature::TensorSpec,
-    tensor::{HostTensor, Placed},
+    repository::Scheduling,
+    request::{Answer, Reply},
 };
 
-/// Echoes. A first byte of 1 makes it fail, 2 makes it panic; it counts its passes.
-#[derive(Debug)]
-struct Echo(Arc<AtomicUsize>);
+mod copies;
+mod planted;
+mod rig;
+mod timing;
 
-impl Instance for Echo {
-    fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, model::Error> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        let outputs: Vec<Placed> = inputs.into_iter().flatten().collect();
-        let Placed::Host(first) = &outputs[0] else {
-            unreachable!("these devices are on the host")
-        };
-        match first.data.as_ref()[0] {
-            1 => Err(model::Error::Forward("planted".to_owned())),
-            2 => panic!("planted"),
-            _ => Ok(outputs),
-        }
-    }
-
-    fn reset(&mut self) -> Result<(), model::Error> {
-        Ok(())
-    }
-}
-
-struct Rig {
-    scheduler: Arc<Scheduler>,
-    pipeline: Pipeline,
-    budget: Budget,
-    statistics: Arc<Statistics>,
-    passes: Arc<AtomicUsize>,
-}
-
-fn spec(name: &str) -> TensorSpec {
-    TensorSpec {
-        name: name.to_owned(),
-        datatype: DataType::Uint8,
-        dims: vec![4],
-        optional: false,
-    }
-}
-
-fn rig<D: Device>(device: Arc<D>, scheduling: &Scheduling, depth: usize, mode: Mode) -> Rig {
-    let scheduler = Arc::new(Scheduler::new(scheduling, 8, 1, 1000));
-    let budget = Budget::new("test", 1 << 20);
-    let statistics = Arc::<Statistics>::default();
-    let passes = Arc::<AtomicUsize>::default();
-    let pipeline = Pipeline::spawn(Parts {
-        device,
-        scheduler: Arc::clone(&scheduler),
-        index: 0,
-        instance: Box::new(Echo(Arc::clone(&passes))),
-        context: Arc::new(Context {
-            signature: Signature {
-                inputs: vec![spec("x")],
-                outputs: vec![spec("y")],
-                max_batch_size: 8,
-            },
-            host_inputs: vec![],
-            budget: budget.clone(),
-            statistics: Arc::clone(&statistics),
-        }),
-        config: Config {
-            pipeline_depth: NonZeroUsize::new(depth).unwrap(),
-            mode,
-        },
-    });
-    Rig {
-        scheduler,
-        pipeline: pipeline.unwrap(),
-        budget,
-        statistics,
-        passes,
-    }
-}
-
-impl Rig {
-    fn submit(&self, rows: usize, byte: u8) -> Pending {
-        let (reply, answer) = Reply::channel();
-        let job = self.job(rows, byte, reply);
-        self.scheduler.submit(job, answer).unwrap()
-    }
-
-    fn job(&self, rows: usize, byte: u8, reply: Reply) -> Job {
-        let shape = Shape::new(vec![i64::try_from(rows).unwrap(), 4]).unwrap();
-        let input = Tensor::new("x", DataType::Uint8, shape, vec![byte; 4 * rows]).unwrap();
-        Job {
-            model: "echo".to_owned(),
-            inputs: vec![Some(input)],
-            rows,
-            deadline: None,
-            sequence: None,
-            life: None,
-            permit: Some(self.budget.charge(4 * rows as u64)),
-            timings: Timings::new(Instant::now()),
-            reply,
-        }
-    }
-
-    /// Ends the pipeline and checks that nothing is held any more.
-    fn finish(self) -> usize {
-        let peak = self.pipeline.peak_in_flight();
-        self.scheduler.close();
-        self.pipeline.join();
-        assert_eq!(self.budget.used(), 0);
-        peak
-    }
-}
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
-
-fn stage_times(h2d: u64, compute: u64, d2h: u64) -> Arc<Simulated> {
-    let link = |ms| Link {
-        latency: Duration::from_millis(ms),
-        bytes_per_second: None,
-    };
-    Arc::new(Simulated::new(
-        Costs {
-            h2d: link(h2d),
-            compute: Duration::from_millis(compute),
-            d2h: link(d2h),
-        },
-        Pool::new(1 << 20),
-    ))
-}
-
-fn batching() -> Scheduling {
-    Scheduling::Dynamic(DynamicBatching {
-        preferred_batch_sizes: vec![],
-        max_queue_delay: Duration::ZERO,
-    })
-}
-
-mod timing {
-    use super::*;
-
-    #[test]
-    fn fifty_batches_take_the_time_of_the_slowest_stage() {
-        let device = stage_times(10, 20, 10);
-        let rig = rig(Arc::clone(&device), &Scheduling::Each, 3, Mode::Stages);
-        let began = Instant::now();
-        let pending: Vec<_> = (0..50).map(|_| rig.submit(1, 7)).collect();
-        for answer in pending {
-            wait(answer).unwrap();
-        }
-        let took = began.elapsed();
-        let bound = Duration::from_millis(50 * 20 + 20);
-        println!("50 batches of 10/20/10 ms took {took:?}; the bound is {bound:?}");
-        assert!(took <= bound.mul_f64(1.1), "{took:?}");
-        assert_eq!(rig.finish(), 3);
-        assert_eq!(device.hazards(), []);
-    }
-}
+use rig::*;
 
 #[test]
 fn no_more_batches_than_the_depth_are_in_flight() {
@@ -312,93 +154,4 @@ fn closing_answers_what_is_queued_and_refuses_more() {
         wait(answer).unwrap();
     }
     rig.finish();
-}
-
-/// A device on which one stage forgets to wait for the one before it.
-#[derive(Debug)]
-struct ForgetsToWait {
-    device: Simulated,
-    forgets: &'static str,
-}
-
-#[derive(Debug)]
-struct Named(<Simulated as Device>::Stream, String);
-
-impl Device for ForgetsToWait {
-    type Stream = Named;
-    type Event = <Simulated as Device>::Event;
-    type Buffer = <Simulated as Device>::Buffer;
-
-    fn location(&self) -> Location {
-        self.device.location()
-    }
-    fn has_own_memory(&self) -> bool {
-        true
-    }
-    fn pool(&self) -> &Pool {
-        self.device.pool()
-    }
-    fn open_stream(&self, name: &str) -> Result<Named, device::Error> {
-        Ok(Named(self.device.open_stream(name)?, name.to_owned()))
-    }
-    fn upload(
-        &self,
-        stream: &Named,
-        tensors: Vec<Option<HostTensor>>,
-        on_host: &[bool],
-    ) -> Result<Self::Buffer, device::Error> {
-        self.device.upload(&stream.0, tensors, on_host)
-    }
-    fn launch(
-        &self,
-        stream: &Named,
-        inputs: Self::Buffer,
-        work: Work,
-    ) -> Result<Self::Buffer, device::Error> {
-        self.device.launch(&stream.0, inputs, work)
-    }
-    fn download(
-        &self,
-        stream: &Named,
-        outputs: Self::Buffer,
-    ) -> Result<Self::Buffer, device::Error> {
-        self.device.download(&stream.0, outputs)
-    }
-    fn record(&self, stream: &Named) -> Result<Self::Event, device::Error> {
-        self.device.record(&stream.0)
-    }
-    fn wait(&self, stream: &Named, event: &Self::Event) -> Result<(), device::Error> {
-        if stream.1.starts_with(self.forgets) {
-            return Ok(());
-        }
-        self.device.wait(&stream.0, event)
-    }
-    fn synchronize(&self, event: &Self::Event) -> Result<(), device::Error> {
-        self.device.synchronize(event)
-    }
-    fn finish(&self, downloaded: Self::Buffer) -> Result<Vec<HostTensor>, device::Error> {
-        self.device.finish(downloaded)
-    }
-    fn elapsed(&self, from: &Self::Event, to: &Self::Event) -> Duration {
-        self.device.elapsed(from, to)
-    }
-}
-
-#[test]
-fn a_pipeline_that_forgets_an_event_is_found_out() {
-    for (forgets, user, writer) in [
-        ("compute", "a forward pass on 'compute-0'", "on 'h2d-0'"),
-        ("d2h", "a download on 'd2h-0'", "on 'compute-0'"),
-    ] {
-        let simulated = (*stage_times(1, 1, 1)).clone();
-        let device = Arc::new(ForgetsToWait {
-            device: simulated.clone(),
-            forgets,
-        });
-        let rig = rig(Arc::clone(&device), &Scheduling::Each, 3, Mode::Stages);
-        let error = wait(rig.submit(1, 7)).unwrap_err().to_string();
-        assert!(error.contains(user) && error.contains(writer), "{error}");
-        assert!(simulated.hazards()[0].to_string().contains(user));
-        rig.finish();
-    }
 }

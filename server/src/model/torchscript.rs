@@ -1,33 +1,42 @@
 //! TorchScript models, run by libtorch.
 //!
-//! A model is frozen where that is seen to change nothing: its outputs for a probe are held against
-//! those of the module as it was saved. Where the probe cannot be run, it stays as it was saved.
+//! A model is frozen where that is seen to change nothing and to lose no time: its outputs for a
+//! made-up request are held against those of the module as it was saved, and so are its times.
+//! Where such a request cannot be run, it stays as it was saved.
 
 use std::{
     cell::Cell,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, Once, PoisonError},
 };
 
 use forebay_proto::DataType;
 
-use super::{Argument, ArgumentKind, Error, Instance, Model, Schema, concise};
+use super::{Argument, ArgumentKind, Error, Instance, Model, Schema, concise, sample};
 use crate::{
     device::Location,
     memory::Pool,
     signature::{Signature, TensorSpec},
     tensor::Placed,
-    torch::{self, Form, Module, kind},
+    torch::{self, Form, Module, SharedModule, kind},
 };
 
 mod arguments;
+mod choice;
+mod instance;
+mod measure;
 mod outputs;
-mod probe;
+
+use choice::Choice;
+use instance::Loaded;
 
 /// A TorchScript file and how a configuration's tensors map to its `forward`.
 #[derive(Debug, Clone)]
 pub struct TorchScript {
     plan: Arc<Plan>,
+    /// Modules that instances share, by where they lie.
+    shared: Arc<Mutex<Vec<(Location, SharedModule)>>>,
+    why: String,
 }
 
 #[derive(Debug)]
@@ -39,7 +48,10 @@ struct Plan {
     inputs: Vec<Option<usize>>,
     settings: Settings,
     pool: Pool,
-    form: Form,
+    /// The form of instances on the host, where it was measured.
+    on_host: Form,
+    /// That of instances on an accelerator: the furthest whose answers are right.
+    elsewhere: Form,
 }
 
 /// How instances run.
@@ -65,6 +77,8 @@ impl TorchScript {
         settings: Settings,
         pool: Pool,
     ) -> Result<Self, Error> {
+        prefer_even_first_passes();
+        limit_threads(settings.intra_op_threads);
         let mut saved = load(file, Form::Saved, Location::Host)?;
         let schema = Schema::parse(&saved.schema().map_err(|text| unloadable(file, &text))?)?;
         let inputs = schema.map(&signature.inputs)?;
@@ -95,21 +109,60 @@ impl TorchScript {
             inputs,
             settings,
             pool,
-            form: Form::Saved,
+            on_host: Form::Saved,
+            elsewhere: Form::Saved,
         };
-        if settings.freeze {
-            limit_threads(settings.intra_op_threads);
-            plan.form = probe::choose(&plan, saved);
-        }
+        let choice = if settings.freeze {
+            choice::choose(&plan, saved)
+        } else {
+            Choice::saved("its configuration says so".to_owned())
+        };
+        (plan.on_host, plan.elsewhere) = (choice.form, choice.furthest);
+        let shared = choice.module.map(|module| (Location::Host, module));
         Ok(Self {
             plan: Arc::new(plan),
+            shared: Arc::new(Mutex::new(shared.into_iter().collect())),
+            why: choice.why,
         })
     }
 
-    /// Returns whether instances run the frozen form.
-    pub fn is_frozen(&self) -> bool {
-        self.plan.form == Form::Frozen
+    /// Returns the form that instances on the host run: `saved`, `frozen` or `optimized`.
+    pub fn form(&self) -> String {
+        self.plan.on_host.to_string()
     }
+
+    /// Returns why that form is taken.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// Returns whether instances run another form than the saved one.
+    pub fn is_frozen(&self) -> bool {
+        self.plan.on_host != Form::Saved
+    }
+
+    /// Returns the module that instances at `location` share, if they do, or one of their own.
+    fn module(&self, location: Location) -> Result<instance::Copy, Error> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, module)) = shared.iter().find(|(at, _)| *at == location) {
+            return Ok(instance::Copy::Shared(module.clone()));
+        }
+        let module = load(&self.plan.file, self.plan.form(location), location)?;
+        Ok(match module.share() {
+            Ok(module) => {
+                shared.push((location, module.clone()));
+                instance::Copy::Shared(module)
+            }
+            Err(module) => instance::Copy::Own(module),
+        })
+    }
+}
+
+/// Switches the profiling of graphs off, until something is loaded onto an accelerator. On the CPU
+/// libtorch has no use for it, and each graph would pay for a second compilation at its second pass.
+fn prefer_even_first_passes() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| torch::specialise_graphs(false));
 }
 
 fn load(file: &Path, form: Form, location: Location) -> Result<Module, Error> {
@@ -159,11 +212,20 @@ fn check_argument(argument: &Argument, spec: &TensorSpec, batch: usize) -> Resul
 
 impl Model for TorchScript {
     fn instance(&self, location: Location) -> Result<Box<dyn Instance>, Error> {
-        Ok(Box::new(Loaded {
-            module: load(&self.plan.file, self.plan.form, location)?,
-            plan: Arc::clone(&self.plan),
-            location,
-        }))
+        limit_threads(self.plan.settings.intra_op_threads);
+        if location != Location::Host {
+            torch::specialise_graphs(true);
+        }
+        let copy = self.module(location)?;
+        let plan = Arc::clone(&self.plan);
+        Ok(Box::new(Loaded::new(plan, copy, location)))
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("FOREBAY_FORM", self.form()),
+            ("FOREBAY_FORM_REASON", self.why.clone()),
+        ]
     }
 
     fn host_inputs(&self) -> Vec<bool> {
@@ -204,38 +266,22 @@ impl Plan {
         Ok(arguments)
     }
 
+    /// Runs a pass through `run`.
     fn forward(
         &self,
-        module: &mut Module,
+        run: impl FnOnce(&[torch::Argument]) -> Result<Vec<torch::Output>, String>,
         inputs: Vec<Option<Placed>>,
     ) -> Result<Vec<Placed>, Error> {
-        let values = module.forward(&self.arguments(inputs)?);
+        let values = run(&self.arguments(inputs)?);
         let values = values.map_err(|text| Error::Forward(concise(&text)))?;
         outputs::collect(&self.signature.outputs, values)
     }
-}
 
-/// One loaded copy of the module.
-#[derive(Debug)]
-struct Loaded {
-    plan: Arc<Plan>,
-    module: Module,
-    location: Location,
-}
-
-impl Instance for Loaded {
-    fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error> {
-        limit_threads(self.plan.settings.intra_op_threads);
-        self.plan.forward(&mut self.module, inputs)
-    }
-
-    fn reset(&mut self) -> Result<(), Error> {
-        if self.plan.schema.has_reset {
-            let done = self.module.reset();
-            return done.map_err(|text| Error::Forward(concise(&text)));
+    fn form(&self, location: Location) -> Form {
+        match location {
+            Location::Host => self.on_host,
+            Location::Accelerator(_) => self.elsewhere,
         }
-        self.module = load(&self.plan.file, self.plan.form, self.location)?;
-        Ok(())
     }
 }
 

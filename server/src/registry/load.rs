@@ -1,8 +1,16 @@
 //! Loads a version of a model and starts its instances.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use super::Served;
+use super::{
+    Served,
+    warmup::{self, Warmup},
+};
+use forebay_proto::inference::ModelParameter;
+
 use crate::{
     admission::Budget,
     device::{self, AnyDevice, Device, Location},
@@ -29,6 +37,8 @@ pub struct Loader {
     pub max_queue_items: usize,
     /// libtorch's threads within one operation.
     pub intra_op_threads: usize,
+    /// What the warm-up of a version may take, save for what its configuration asks for.
+    pub warmup_timeout: Duration,
 }
 
 /// A version of a model cannot be served.
@@ -40,6 +50,9 @@ pub enum Error {
     /// The device has no room for it.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// It does not run what its configuration has it warm up with.
+    #[error(transparent)]
+    Warmup(#[from] warmup::Failed),
     /// It asks for a device that is not there.
     #[error(
         "instance_group: KIND_GPU asks for a GPU, but this server runs on the CPU; write kind: KIND_CPU or KIND_AUTO"
@@ -75,12 +88,16 @@ impl Loader {
         let mut served = Served {
             name: settings.name.clone(),
             version: version.number,
-            settings: settings.clone(),
+            settings: with_facts(settings, &*model),
             scheduler,
             statistics,
             pipelines: Mutex::default(),
         };
-        match self.start(&*model, &served, &context, instances) {
+        let started = self
+            .start(&*model, &served, &context, instances)
+            .and_then(|pipelines| self.warm_up(settings, pipelines));
+        served.statistics.reset();
+        match started {
             Ok(pipelines) => {
                 served.pipelines = Mutex::new(pipelines);
                 Ok(served)
@@ -91,6 +108,24 @@ impl Loader {
                 Err(error)
             }
         }
+    }
+
+    /// Warms the instances up and lets them serve.
+    fn warm_up(
+        &self,
+        settings: &ModelSettings,
+        mut pipelines: Vec<Pipeline>,
+    ) -> Result<Vec<Pipeline>, Error> {
+        let warmup = Warmup {
+            settings,
+            pipelines: &pipelines,
+            limit: self.warmup_timeout,
+        };
+        warmup.run()?;
+        for pipeline in &mut pipelines {
+            pipeline.serve()?;
+        }
+        Ok(pipelines)
     }
 
     fn start(
@@ -116,7 +151,7 @@ impl Loader {
         context: &Arc<Context>,
         index: usize,
     ) -> Result<Pipeline, Error> {
-        Ok(Pipeline::spawn(Parts {
+        Ok(Pipeline::spawn_cold(Parts {
             device: Arc::clone(device),
             scheduler: Arc::clone(&served.scheduler),
             index,
@@ -127,13 +162,28 @@ impl Loader {
     }
 }
 
-/// Loads a version of a model as far as it takes to know that it could be served.
+/// Loads a version of a model as far as it takes to know that it could be served. Returns what was
+/// found out about it.
 ///
 /// # Errors
 /// As [`Loader::load`].
-pub fn try_load(entry: &ModelEntry, version: &Version) -> Result<(), Error> {
-    open(&entry.settings, version, 1, &Pool::new(0))?.instance(Location::Host)?;
-    Ok(())
+pub fn try_load(
+    entry: &ModelEntry,
+    version: &Version,
+) -> Result<Vec<(&'static str, String)>, Error> {
+    let model = open(&entry.settings, version, 1, &Pool::new(0))?;
+    model.instance(Location::Host)?;
+    Ok(model.facts())
+}
+
+/// Adds what was found out about the model to the parameters that the protocol shows.
+fn with_facts(settings: &ModelSettings, model: &dyn Model) -> ModelSettings {
+    let mut settings = settings.clone();
+    for (name, string_value) in model.facts() {
+        let value = ModelParameter { string_value };
+        settings.config.parameters.insert(name.to_owned(), value);
+    }
+    settings
 }
 
 fn open(

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Backend, ModelSettings, Version, confined, name,
     pbtxt::Schema,
+    settings::warmup,
     versions::{VersionPolicy, parse_number},
 };
 
@@ -59,6 +60,8 @@ pub(super) fn read(root: &Path, schema: &Schema, name: &str) -> Result<ModelEntr
         .parse(&file, &text)
         .map_err(|fault| vec![fault.to_string()])?;
     let mut settings = ModelSettings::new(name, config)?;
+    // In the model's own folder, not in the repository: one model's data is not another's.
+    warmup::find_files(&mut settings.warmup, &settings.signature, &dir)?;
     let versions = find_versions(root, &dir, &mut settings)?;
     Ok(ModelEntry {
         settings,

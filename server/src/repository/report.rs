@@ -10,6 +10,15 @@ pub struct Report {
     models: Vec<Block>,
 }
 
+/// What became of loading a model that the scan found sound.
+#[derive(Debug, Clone, Default)]
+pub struct Tried {
+    /// What is wrong with it, each fault with its mend.
+    pub faults: Vec<String>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Block {
     name: String,
@@ -19,18 +28,21 @@ struct Block {
 }
 
 impl Report {
-    /// Makes the report of a scan. `load` tries a model that the scan found sound, and returns
-    /// what else is wrong with it, each fault with its mend.
-    pub fn new(scanned: &[ScannedModel], mut load: impl FnMut(&ModelEntry) -> Vec<String>) -> Self {
+    /// Makes the report of a scan. `load` tries a model that the scan found sound.
+    pub fn new(scanned: &[ScannedModel], mut load: impl FnMut(&ModelEntry) -> Tried) -> Self {
         let models = scanned
             .iter()
             .map(|scanned| match scanned {
-                Ok(entry) => Block {
-                    name: entry.settings.name.clone(),
-                    summary: Some(summary(entry)),
-                    faults: load(entry),
-                    notes: entry.settings.notes.clone(),
-                },
+                Ok(entry) => {
+                    let Tried { faults, mut notes } = load(entry);
+                    notes.splice(0..0, entry.settings.notes.iter().cloned());
+                    Block {
+                        name: entry.settings.name.clone(),
+                        summary: Some(summary(entry)),
+                        faults,
+                        notes,
+                    }
+                }
                 Err(fault) => Block {
                     name: fault.name.clone(),
                     summary: None,

@@ -7,12 +7,16 @@
 mod backend;
 mod normalised;
 mod unsupported;
+pub(super) mod warmup;
 
 use std::collections::BTreeMap;
 
 use forebay_proto::inference::ModelConfig;
 
-pub use self::backend::Backend;
+pub use self::{
+    backend::Backend,
+    warmup::{WarmupData, WarmupInput, WarmupSample},
+};
 use super::{
     faults::Faults,
     instances::{self, InstanceGroup},
@@ -42,6 +46,8 @@ pub struct ModelSettings {
     pub queue: QueuePolicy,
     /// The copies of the model that run; at least one group.
     pub instances: Vec<InstanceGroup>,
+    /// What is run before the model is ready.
+    pub warmup: Vec<WarmupSample>,
     /// Which versions are served.
     pub version_policy: VersionPolicy,
     /// Named texts for the backend.
@@ -78,6 +84,7 @@ impl ModelSettings {
         if backend == Some(Backend::Identity) {
             backend::check_echo(&signature, &mut faults);
         }
+        let warmup = warmup::read(&config.model_warmup, &signature, &mut faults);
         let (scheduling, queue) = scheduling::read(&config, &mut faults);
         let instances = instances::read(&config.instance_group, &mut faults);
         let version_policy = VersionPolicy::read(config.version_policy.as_ref(), &mut faults);
@@ -91,6 +98,7 @@ impl ModelSettings {
             signature,
             scheduling,
             queue,
+            warmup,
             version_policy,
             parameters: config
                 .parameters

@@ -276,8 +276,11 @@ fn the_report_shows_a_block_for_each_model() {
     ]);
     let scan = fixture.open().scan().unwrap();
     let report = Report::new(&scan, |entry| match entry.settings.name.as_str() {
-        "c" => vec!["2/model.pt: not TorchScript; save it with torch.jit.save".to_owned()],
-        _ => vec![],
+        "c" => Tried {
+            faults: vec!["2/model.pt: not TorchScript; save it with torch.jit.save".to_owned()],
+            notes: vec!["version 2: tried".to_owned()],
+        },
+        _ => Tried::default(),
     });
     assert!(!report.is_ok());
     assert_eq!(report.wrong(), 2);
@@ -297,6 +300,7 @@ b: wrong
 c: wrong
   pytorch version 2, requests of up to 4, each run alone, 1 instance
   - 2/model.pt: not TorchScript; save it with torch.jit.save
+  note: version 2: tried
 
 3 models: 1 ok, 2 wrong
 "
@@ -306,10 +310,10 @@ c: wrong
 #[test]
 fn a_report_of_sound_models_is_ok_and_one_of_none_is_not() {
     let fixture = Fixture::new(&[("m/config.pbtxt", CONFIG), ("m/1/model.pt", "")]);
-    let report = Report::new(&fixture.open().scan().unwrap(), |_| vec![]);
+    let report = Report::new(&fixture.open().scan().unwrap(), |_| Tried::default());
     assert!(report.is_ok());
     assert!(report.to_string().ends_with("1 model: 1 ok, 0 wrong\n"));
-    let none = Report::new(&[], |_| vec![]);
+    let none = Report::new(&[], |_| Tried::default());
     assert!(!none.is_ok());
     assert!(none.to_string().starts_with("no models"));
 }

@@ -17,7 +17,7 @@ pub struct TensorSpec {
 
 impl TensorSpec {
     /// Returns whether an item of shape `dims` fits.
-    pub(super) fn fits(&self, dims: &[i64]) -> bool {
+    pub(crate) fn fits(&self, dims: &[i64]) -> bool {
         self.dims.len() == dims.len()
             && self
                 .dims

@@ -43,10 +43,12 @@ unsafe extern "C" {
     fn fb_module_load(
         file: *const c_char,
         device: c_int,
-        freeze: bool,
+        form: c_int,
         error: *mut *mut c_char,
     ) -> *mut FbModule;
     fn fb_module_free(module: *mut FbModule);
+    fn fb_module_is_pure(module: *const FbModule) -> bool;
+    fn fb_profiling(on: bool);
     fn fb_module_schema(module: *mut FbModule, error: *mut *mut c_char) -> *mut c_char;
     fn fb_module_forward(
         module: *mut FbModule,
@@ -86,12 +88,12 @@ unsafe impl Send for RawModule {}
 
 impl RawModule {
     /// Loads onto the accelerator of index `device`, or onto the CPU where it is negative.
-    pub(super) fn load(file: &Path, device: c_int, freeze: bool) -> Result<Self, String> {
+    pub(super) fn load(file: &Path, device: c_int, form: c_int) -> Result<Self, String> {
         let file = CString::new(file.as_os_str().as_encoded_bytes())
             .map_err(|_| "the path holds a NUL byte".to_owned())?;
         let mut error = ptr::null_mut();
         // SAFETY: `file` is a C string and `error` a place for a pointer, both alive in the call.
-        let module = unsafe { fb_module_load(file.as_ptr(), device, freeze, &raw mut error) };
+        let module = unsafe { fb_module_load(file.as_ptr(), device, form, &raw mut error) };
         NonNull::new(module).map(Self).ok_or_else(|| told(error))
     }
 
@@ -103,6 +105,11 @@ impl RawModule {
     }
 
     pub(super) fn forward(&mut self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
+        self.pass(arguments)
+    }
+
+    /// Runs a pass. Passes of a module that is not pure must not overlap.
+    fn pass(&self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
         let raw: Vec<FbArgument> = arguments.iter().map(FbArgument::from).collect();
         let mut error = ptr::null_mut();
         let (module, first, count) = (self.0.as_ptr(), raw.as_ptr(), raw.len());
@@ -123,6 +130,41 @@ impl RawModule {
         let done = unsafe { fb_module_reset(self.0.as_ptr(), &raw mut error) };
         if done { Ok(()) } else { Err(told(error)) }
     }
+}
+
+/// A module whose passes change nothing in it, which threads may share.
+#[derive(Debug)]
+pub(super) struct PureModule(RawModule);
+
+// SAFETY: the only call through a shared reference is a pass. libtorch makes the plan of a graph
+// under a lock and keeps what a pass computes in a state of its own; the module has no attributes,
+// and its graph writes to no constant.
+unsafe impl Sync for PureModule {}
+
+impl PureModule {
+    /// Takes a module that is pure.
+    ///
+    /// # Errors
+    /// It is not, and comes back.
+    pub(super) fn new(module: RawModule) -> Result<Self, RawModule> {
+        // SAFETY: the module lives as long as `module`.
+        let is_pure = unsafe { fb_module_is_pure(module.0.as_ptr()) };
+        if is_pure {
+            Ok(Self(module))
+        } else {
+            Err(module)
+        }
+    }
+
+    pub(super) fn forward(&self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
+        self.0.pass(arguments)
+    }
+}
+
+/// Sets whether the graphs of all modules are specialised for what their first passes saw.
+pub(crate) fn specialise_graphs(on: bool) {
+    // SAFETY: sets an atomic.
+    unsafe { fb_profiling(on) };
 }
 
 impl Drop for RawModule {

@@ -1,11 +1,11 @@
 //! TorchScript modules.
 
-use std::path::Path;
+use std::{fmt, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use tch::Tensor;
 
-use super::ffi::RawModule;
+use super::ffi::{PureModule, RawModule};
 use crate::device::Location;
 
 /// A loaded TorchScript module, in evaluation mode. It may keep state between calls.
@@ -19,9 +19,34 @@ pub(crate) struct Module {
 pub(crate) enum Form {
     /// As it was saved.
     Saved,
-    /// With its constants folded in, and its graph optimized for inference. Numbers may differ in
-    /// the last digits.
+    /// With its constants folded in, batch normalizations too. Numbers may differ in the last
+    /// digits.
     Frozen,
+    /// Frozen, and with operations joined and turned to those of the device's own library.
+    Optimized,
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Saved => "saved",
+            Self::Frozen => "frozen",
+            Self::Optimized => "optimized",
+        })
+    }
+}
+
+/// A module whose passes change nothing in it, for several instances.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedModule {
+    pure: Arc<PureModule>,
+}
+
+impl SharedModule {
+    /// Runs `forward`, without gradients.
+    pub(crate) fn forward(&self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
+        self.pure.forward(arguments)
+    }
 }
 
 /// An argument of a forward pass.
@@ -74,8 +99,23 @@ impl Module {
                 i8::try_from(index).map_err(|_| format!("there is no accelerator {index}"))?
             }
         };
-        let raw = RawModule::load(file, device.into(), form == Form::Frozen)?;
+        let form = match form {
+            Form::Saved => 0,
+            Form::Frozen => 1,
+            Form::Optimized => 2,
+        };
+        let raw = RawModule::load(file, device.into(), form)?;
         Ok(Self { raw })
+    }
+
+    /// Lets instances share the module.
+    ///
+    /// # Errors
+    /// Passes may change something in it; it comes back.
+    pub(crate) fn share(self) -> Result<SharedModule, Self> {
+        let pure = PureModule::new(self.raw).map_err(|raw| Self { raw })?;
+        let pure = Arc::new(pure);
+        Ok(SharedModule { pure })
     }
 
     /// Describes method `forward`, in the lines that `shim/torch.h` tells of.

@@ -8,7 +8,8 @@ use forebay_server::{config::Config, device, executor, telemetry::Tracer};
 use super::{TestRepository, TestServer};
 use crate::models::Fixture;
 
-/// Settings of a [`TestServer`]: the server's defaults, with one thread per libtorch operation.
+/// Settings of a [`TestServer`]: the server's defaults, with one thread per libtorch operation and a
+/// short warm-up.
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
@@ -21,6 +22,8 @@ impl Default for Builder {
     fn default() -> Self {
         let mut config = Config::default();
         config.scheduler.intra_op_threads = 1;
+        // Most tests serve little, and a full warm-up of each of their servers would cost more.
+        config.registry.warmup_timeout = Duration::from_millis(50);
         Self {
             config,
             repository: TestRepository::default(),

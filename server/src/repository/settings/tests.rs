@@ -65,12 +65,18 @@ fn a_full_configuration_is_read() {
         }]
     );
     assert_eq!(settings.parameters["INFERENCE_MODE"], "true");
+    assert_eq!(settings.notes, ["parameters.INFERENCE_MODE: ignored"]);
     assert_eq!(
-        settings.notes,
-        [
-            "model_warmup: ignored",
-            "parameters.INFERENCE_MODE: ignored"
-        ]
+        settings.warmup,
+        [WarmupSample {
+            name: "w".to_owned(),
+            rows: 32,
+            count: 1,
+            inputs: vec![Some(WarmupInput {
+                dims: vec![3, 224, 224],
+                data: WarmupData::Zeros,
+            })],
+        }]
     );
 }
 

@@ -84,7 +84,6 @@ fn note(config: &ModelConfig, faults: &mut Faults) {
     faults.ignored(config.optimization.is_some(), "optimization");
     faults.ignored(!config.metric_tags.is_empty(), "metric_tags");
     faults.ignored(config.model_metrics.is_some(), "model_metrics");
-    faults.ignored(!config.model_warmup.is_empty(), "model_warmup");
     for name in IGNORED_PARAMETERS {
         let set = config.parameters.contains_key(name);
         faults.ignored(set, format_args!("parameters.{name}"));

@@ -1,0 +1,64 @@
+//! The instances of a TorchScript model.
+//!
+//! Instances at one place share a module where passes leave nothing behind in it; else each has a
+//! copy of its own, with its own state.
+
+use std::sync::Arc;
+
+use super::{Plan, limit_threads, load};
+use crate::{
+    device::Location,
+    model::{Error, Instance, concise},
+    tensor::Placed,
+    torch::{Module, SharedModule},
+};
+
+/// What an instance runs.
+#[derive(Debug)]
+pub(super) enum Copy {
+    /// A module of its own.
+    Own(Module),
+    /// One that others run too.
+    Shared(SharedModule),
+}
+
+/// One instance.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    plan: Arc<Plan>,
+    copy: Copy,
+    location: Location,
+}
+
+impl Loaded {
+    pub(super) fn new(plan: Arc<Plan>, copy: Copy, location: Location) -> Self {
+        Self {
+            plan,
+            copy,
+            location,
+        }
+    }
+}
+
+impl Instance for Loaded {
+    fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error> {
+        limit_threads(self.plan.settings.intra_op_threads);
+        match &mut self.copy {
+            Copy::Own(module) => self.plan.forward(|values| module.forward(values), inputs),
+            Copy::Shared(module) => self.plan.forward(|values| module.forward(values), inputs),
+        }
+    }
+
+    fn reset(&mut self) -> Result<(), Error> {
+        let Copy::Own(module) = &mut self.copy else {
+            return Ok(());
+        };
+        if self.plan.schema.has_reset {
+            let done = module.reset();
+            return done.map_err(|text| Error::Forward(concise(&text)));
+        }
+        let form = self.plan.form(self.location);
+        *module = load(&self.plan.file, form, self.location)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! Measures two forms of a model against each other: passes in turn, and the medians compared.
+//!
+//! What is made up cannot show which form is faster for real data, but operations take the time
+//! that their shapes call for. The time spent is bounded, save for the few passes that any verdict
+//! needs.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use super::{Form, Module, Plan, choice};
+use crate::model::Error;
+
+/// For each batch size, unless the fewest passes take longer.
+const BUDGET: Duration = Duration::from_millis(150);
+/// Passes of each form.
+const FEWEST: usize = 3;
+const MOST: usize = 100;
+
+/// Forms that differ by less than this are equally fast, as far as a short measurement can tell.
+/// Then the frozen one is taken rather than the saved one, because instances can share it, and
+/// rather than the optimized one, because that keeps weights in two layouts.
+const NOISE: f64 = 0.015;
+
+/// How much faster the second form is, for each batch size measured.
+#[derive(Debug, PartialEq)]
+pub(super) struct Times(Vec<(usize, f64)>);
+
+/// Measures `held` against `rival`, at one row and at as many as may come, or as many as the time
+/// allows.
+pub(super) fn compare(plan: &Plan, held: &mut Module, rival: &mut Module) -> Result<Times, Error> {
+    let (ratio, pass) = duel(plan, held, rival, 1)?;
+    let mut ratios = vec![(1, ratio)];
+    let largest = largest(plan.signature.max_batch_size, pass);
+    if largest > 1 {
+        ratios.push((largest, duel(plan, held, rival, largest)?.0));
+    }
+    Ok(Times(ratios))
+}
+
+/// Returns the largest batch, at most `max`, of which the fewest passes fit into the budget where
+/// a pass over one row takes `pass`.
+fn largest(max: usize, pass: Duration) -> usize {
+    let passes = u32::try_from(2 * (FEWEST + 1)).unwrap_or(u32::MAX);
+    let fitting = BUDGET.as_nanos() / (pass * passes).as_nanos().max(1);
+    max.min(usize::try_from(fitting).unwrap_or(usize::MAX))
+}
+
+/// Returns the time of `held` over that of `rival`, and the shorter one.
+fn duel(
+    plan: &Plan,
+    held: &mut Module,
+    rival: &mut Module,
+    rows: usize,
+) -> Result<(f64, Duration), Error> {
+    let mut times = [Vec::new(), Vec::new()];
+    let mut modules = [held, rival];
+    for module in &mut modules {
+        // The first pass of a size makes what later ones find.
+        pass(plan, module, rows)?;
+    }
+    let began = Instant::now();
+    while times[0].len() < FEWEST || (times[0].len() < MOST && began.elapsed() < BUDGET) {
+        // Each form goes first in every other round.
+        let first = times[0].len() % 2;
+        for which in [first, 1 - first] {
+            times[which].push(pass(plan, modules[which], rows)?);
+        }
+    }
+    let [held, rival] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].max(Duration::from_nanos(1))
+    });
+    Ok((held.div_duration_f64(rival), held.min(rival)))
+}
+
+fn pass(plan: &Plan, module: &mut Module, rows: usize) -> Result<Duration, Error> {
+    let inputs = choice::request(plan, rows)?;
+    let began = Instant::now();
+    plan.forward(|values| module.forward(values), inputs)?;
+    Ok(began.elapsed())
+}
+
+impl Times {
+    /// Returns whether the rival, which has `form`, is to be taken: it loses at no size, and gains
+    /// what its form must.
+    pub(super) fn favour(&self, form: Form) -> bool {
+        let least = self.0.iter().map(|(_, ratio)| *ratio);
+        let least = least.fold(f64::INFINITY, f64::min);
+        let gains = self.0.iter().any(|(_, ratio)| *ratio > 1.0 + NOISE);
+        least > 1.0 - NOISE && (gains || form == Form::Frozen)
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (rows, ratio)) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{ratio:.2} x at batch {rows}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_taken_that_loses_at_no_size_and_gains_what_it_must() {
+        let favoured = |form, ratios: &[f64]| {
+            let ratios = ratios.iter().enumerate();
+            Times(ratios.map(|(rows, ratio)| (rows, *ratio)).collect()).favour(form)
+        };
+        assert!(favoured(Form::Optimized, &[1.1, 1.0]));
+        assert!(!favoured(Form::Optimized, &[1.0, 1.0]));
+        assert!(!favoured(Form::Optimized, &[1.4, 0.95]));
+        assert!(favoured(Form::Frozen, &[1.0, 0.99]));
+        assert!(!favoured(Form::Frozen, &[1.1, 0.95]));
+    }
+
+    #[test]
+    fn a_slow_model_is_measured_at_batches_that_the_time_allows() {
+        assert_eq!(largest(64, Duration::from_micros(40)), 64);
+        assert_eq!(largest(64, Duration::from_millis(2)), 9);
+        assert_eq!(largest(64, Duration::from_millis(50)), 0);
+        assert_eq!(largest(0, Duration::ZERO), 0);
+    }
+}

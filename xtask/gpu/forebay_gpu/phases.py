@@ -183,7 +183,8 @@ def compare(setting, results, server, reference, tolerance, end):
 
 
 def device(setting):
-    return "auto" if setting.gpu else "cpu"
+    # Without one the server then does not start: nothing of the CPU passes for a GPU's.
+    return "accelerator" if setting.gpu else "cpu"
 
 
 def main_server(setting, seconds):

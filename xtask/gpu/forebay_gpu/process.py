@@ -150,8 +150,12 @@ class Server:
             # A batch of 256 images is 192 MB, and an answer of case6243 400 MB.
             "FOREBAY__ADMISSION__MAX_MESSAGE_BYTES": "1 GiB",
             "FOREBAY__ADMISSION__HOST_BYTES": "4 GiB" if setting.quick else "24 GiB",
+            # The load generator sends its own requests for warm-up, of the shapes that follow.
+            "FOREBAY__REGISTRY__WARMUP_TIMEOUT": "1s",
             **environment,
         }
+        if device != "cpu":
+            settings["FOREBAY__DEVICE__PINNED_BYTES"] = "12 GiB"
         command = [setting.program("forebay"), "serve", "--listen", "127.0.0.1:0"]
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(

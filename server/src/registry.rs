@@ -11,6 +11,7 @@ use crate::{error::Error, repository::ScannedModel};
 
 mod config;
 mod load;
+mod mode;
 mod served;
 mod warmup;
 

@@ -110,8 +110,8 @@ fn details(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         f,
         "\nfirst: the very first request; warm-up: one request alone, mean over repetitions. Utilisation in \
          percent, by the device's driver, or (*) the part of the pipelines' busy time in which a pass ran. \
-         Overlap: stage times over busy time. Of bound: throughput over what the slowest stage of a request \
-         alone allows to one worker."
+         Overlap: stage times over busy time; the passes of several workers overlap one another without any \
+         copy. Of bound: throughput over what the slowest stage of a request alone allows to one worker."
     )
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Served,
+    Served, mode,
     warmup::{self, Warmup},
 };
 use forebay_proto::inference::ModelParameter;
@@ -53,6 +53,9 @@ pub enum Error {
     /// It does not run what its configuration has it warm up with.
     #[error(transparent)]
     Warmup(#[from] warmup::Failed),
+    /// It asks for a mode of the executor that there is not.
+    #[error(transparent)]
+    Mode(#[from] mode::Unknown),
     /// It asks for a device that is not there.
     #[error(
         "instance_group: KIND_GPU asks for a GPU, but this server runs on the CPU; write kind: KIND_CPU or KIND_AUTO"
@@ -157,7 +160,7 @@ impl Loader {
             index,
             instance: model.instance(device.location())?,
             context: Arc::clone(context),
-            config: self.executor,
+            config: mode::own(&served.settings, self.executor)?,
         })?)
     }
 }
@@ -173,6 +176,7 @@ pub fn try_load(
 ) -> Result<Vec<(&'static str, String)>, Error> {
     let model = open(&entry.settings, version, 1, &Pool::new(0))?;
     model.instance(Location::Host)?;
+    mode::own(&entry.settings, executor::Config::default())?;
     Ok(model.facts())
 }
 

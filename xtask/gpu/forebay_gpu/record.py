@@ -25,7 +25,7 @@ class Results:
         print(f"== {name}", flush=True)
         start = time.monotonic()
         entry = {"status": "ok"}
-        # Filled while it runs, so that half a phase is kept.
+        # There while it runs, so that half a phase is kept.
         self.phases[name] = entry
         try:
             entry["data"] = phase()
@@ -38,6 +38,11 @@ class Results:
         entry["seconds"] = round(time.monotonic() - start, 2)
         if entry["status"] != "ok":
             print(f"   {entry['status']}: {entry['reason'][:400]}", flush=True)
+        self.write()
+
+    def note(self, name, data):
+        """Keeps what a phase has so far."""
+        self.phases[name]["data"] = data
         self.write()
 
     def skip(self, name, reason):

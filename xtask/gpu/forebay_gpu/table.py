@@ -43,18 +43,16 @@ def parity(phases, name):
 
 
 def overlap(phases):
-    best = None
-    for label, batch, cell in cells(phases):
-        ratio = cell["overlap"]
-        if ratio is not None and (best is None or ratio > best[0]):
-            best = (ratio, label, batch)
-    for cell in data(phases, "case6243") or []:
-        if cell["overlap"] is not None and (best is None or cell["overlap"] > best[0]):
-            best = (cell["overlap"], "case6243", 1)
-    if best is None:
+    """One worker's stages: several workers' passes overlap one another without any copy."""
+    ratios = [(cell["overlap"], f"{label}, batch {batch}")
+              for label, batch, cell in cells(phases) if label == "copy stages"]
+    ratios += [(cell["overlap"], f"case 6243, {cell['rounds']} products")
+               for cell in data(phases, "case6243") or []]
+    ratios = [one for one in ratios if one[0] is not None]
+    if not ratios:
         return NONE, why(phases, "ladder")
-    ratio, label, batch = best
-    said = f"stage times over busy time are at most {ratio:.3f} ({label}, batch {batch})"
+    ratio, where = max(ratios)
+    said = f"stage times over busy time are at most {ratio:.3f} ({where})"
     return (MET if ratio > 1 else MISSED), said
 
 
@@ -62,7 +60,7 @@ def auto(phases):
     found = data(phases, "ladder")
     if not found:
         return NONE, why(phases, "ladder")
-    judgements = found["report"]["judgements"]
+    judgements = [one for report in found["reports"] for one in report["judgements"]]
     said = "; ".join(
         f"batch {one['batch']}: " + ("n/a" if one["auto_of_best"] is None
                                      else f"{one['auto_of_best']:.3f} of {one['best'][0]}")
@@ -91,7 +89,8 @@ def why(phases, name):
 def cells(phases):
     """Yields label, batch and figures of each cell of the ladder."""
     found = data(phases, "ladder")
-    for column in found["report"]["columns"] if found else []:
+    columns = (column for report in found["reports"] for column in report["columns"]) if found else ()
+    for column in columns:
         for row in column["state"].get("measured", {}).get("rows", []):
             yield column["label"], row["batch"], row
 

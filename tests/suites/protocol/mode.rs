@@ -1,0 +1,71 @@
+//! A model's own mode of the executor.
+
+use forebay_client::{BatchPaths, Request, tensor};
+use forebay_tests::harness::{TestServer, echo, within};
+
+fn parameter(mode: &str) -> String {
+    format!(
+        "max_batch_size: 4\n\
+         parameters {{ key: \"FOREBAY_EXECUTOR_MODE\" value {{ string_value: \"{mode}\" }} }}"
+    )
+}
+
+#[tokio::test]
+async fn batches_go_the_way_that_their_model_names() {
+    let server = TestServer::builder()
+        .with_model("one", &echo("one", "TYPE_FP32", &parameter("inline")), None)
+        .with_model(
+            "three",
+            &echo("three", "TYPE_FP32", &parameter("stages")),
+            None,
+        )
+        .start()
+        .await;
+    let client = server.client().await;
+    for (model, expected) in [
+        (
+            "one",
+            BatchPaths {
+                inline: 5,
+                ..BatchPaths::default()
+            },
+        ),
+        (
+            "three",
+            BatchPaths {
+                staged: 5,
+                ..BatchPaths::default()
+            },
+        ),
+    ] {
+        for _ in 0..5 {
+            let input = tensor::from_slice("x", &[1.0f32, 2.0], [1, 2]).unwrap();
+            let request = Request::new(model).with_input(input);
+            within(client.infer(request)).await.unwrap();
+        }
+        let statistics = within(client.model_statistics(model)).await.unwrap();
+        let batch = statistics[0].batches[0];
+        assert_eq!(
+            (batch.batch_size, batch.paths),
+            (1, Some(expected)),
+            "{model}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_mode_that_there_is_not_is_refused_with_those_that_there_are() {
+    let server = TestServer::builder()
+        .with_model("odd", &echo("odd", "TYPE_FP32", &parameter("turbo")), None)
+        .with_model("fine", &echo("fine", "TYPE_FP32", ""), None)
+        .start()
+        .await;
+    let client = server.client().await;
+    assert!(within(client.model_ready("fine")).await.unwrap());
+    let index = within(client.repository_index()).await.unwrap();
+    let odd = index.iter().find(|model| model.name == "odd").unwrap();
+    assert_eq!(
+        odd.reason,
+        "parameters.FOREBAY_EXECUTOR_MODE: there is no mode 'turbo'; write auto, inline or stages"
+    );
+}

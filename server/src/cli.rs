@@ -17,12 +17,16 @@ use crate::{
     config::{Config, Overrides},
     registry,
     repository::{ModelEntry, Report, Repository, Tried},
-    server::Server,
+    server::{self, Server},
     telemetry::Telemetry,
 };
 
 /// Exit status after a second signal, as shells have it for Ctrl-C.
 const INTERRUPTED: i32 = 130;
+
+/// Exit status after a device has failed, where the configuration says to end then: that of an
+/// internal error in `sysexits.h`, which nothing else here has.
+const DEVICE_FAILED: u8 = 70;
 
 /// How long the last spans may take to be exported at the end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -100,14 +104,23 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         .local_addr()
         .context("read the address listened on")?;
     announce(address).context("write to standard output")?;
-    let drained = server.serve(listener, shutdown).await?;
+    let status = match server.serve(listener, shutdown).await {
+        Ok(drained) => {
+            tracing::info!(?drained, "stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error @ server::Error::DeviceFailed { .. }) => {
+            tracing::error!(%error, "stopped");
+            ExitCode::from(DEVICE_FAILED)
+        }
+        Err(error) => return Err(error.into()),
+    };
     signals.abort();
-    tracing::info!(?drained, "stopped");
     let flush = move || telemetry.shutdown(FLUSH_PATIENCE);
     tokio::task::spawn_blocking(flush)
         .await
         .context("export the last spans")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(status)
 }
 
 /// Says where the server listens, in a form that scripts can wait for.

@@ -5,7 +5,8 @@
 //! [`Device::synchronize`].
 //!
 //! Invariant: memory that an operation touches is owned by it until it completes. Buffers go in by
-//! value, and [`Device::finish`] gives host tensors back once the operation is known to be done.
+//! value, and [`Device::finish`] gives host tensors back once the operation is known to be done. An
+//! operation that is refused keeps what it was given until earlier operations are done with it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,10 +18,12 @@ use crate::{
 
 mod config;
 mod cpu;
+mod outage;
 pub mod simulated;
 
-pub use config::{Config, Kind};
+pub use config::{Config, Kind, OnFailure};
 pub use cpu::Cpu;
+pub use outage::Outage;
 pub use simulated::Simulated;
 
 /// A forward pass: takes the inputs of a batch, gives its outputs.
@@ -121,6 +124,10 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
 
     /// Gives back memory of the device that is kept for reuse, as after running out of it.
     fn reclaim(&self) {}
+
+    /// Returns whether the device has failed for good. The executor declares it where an operation
+    /// says so.
+    fn outage(&self) -> &Outage;
 }
 
 /// The device of a server.

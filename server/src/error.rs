@@ -97,6 +97,26 @@ pub enum Error {
     /// The device failed.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// The device has too little memory for the request.
+    #[error(
+        "model '{model}' finds too little memory on its device for {rows} rows: {reason}; set a smaller max_batch_size, or fewer instances"
+    )]
+    DeviceMemory {
+        /// The model.
+        model: String,
+        /// The rows that did not fit, after a batch was split.
+        rows: usize,
+        /// What the device says.
+        reason: String,
+    },
+    /// The model's device has failed, while the request was queued or before.
+    #[error("model '{model}' is not at ready state: {reason}")]
+    DeviceLost {
+        /// The model.
+        model: String,
+        /// What the device says.
+        reason: String,
+    },
     /// The server is going down.
     #[error("GRPC server is shutting down and has stopped accepting new requests.")]
     ShuttingDown,

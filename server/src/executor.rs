@@ -13,7 +13,8 @@
 //! Invariants: at most `pipeline_depth` batches are between the scheduler and their replies; a batch
 //! is formed only when there is room for it; the host waits for the device in one place, the stage
 //! d2h, once for each batch (save for a batch that nobody wants any more, whose memory must be free
-//! of it before it goes); a stage that panics fails its batch and goes on.
+//! of it before it goes, and one that is tried again in parts); a stage that panics fails its batch
+//! and goes on.
 
 use std::{
     num::NonZeroUsize,
@@ -43,6 +44,7 @@ mod depth;
 mod h2d;
 mod micro;
 mod mode;
+mod recovery;
 mod stages;
 
 use batch::Batch;
@@ -156,6 +158,13 @@ impl Pipeline {
             Mode::Stages => false,
             Mode::Auto => !device.has_own_memory(),
         };
+        // What waits, or comes, when the device fails for good is told so.
+        let queue = Arc::downgrade(&source.scheduler);
+        device.outage().listen(move |reason| {
+            if let Some(queue) = queue.upgrade() {
+                queue.fail(reason);
+            }
+        });
         let threads = Builder {
             device,
             copy: Arc::clone(&copy),

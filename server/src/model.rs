@@ -5,7 +5,11 @@
 
 use std::fmt;
 
-use crate::{device::Location, tensor::Placed};
+use crate::{
+    device::Location,
+    tensor::Placed,
+    torch::{self, Failure},
+};
 
 mod identity;
 pub(crate) mod sample;
@@ -100,6 +104,19 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Makes an error of what libtorch threw in a pass at `location`.
+    pub(crate) fn thrown(text: &str, location: Location) -> Self {
+        let said = concise(text);
+        match (torch::classify(text), location) {
+            (Failure::OutOfMemory, _) => Self::OutOfMemory(said),
+            (Failure::Final, Location::Accelerator(_)) => Self::DeviceFailed(said),
+            // The host's processors do not fail this way.
+            (Failure::Final, Location::Host) | (Failure::Other, _) => Self::Forward(said),
+        }
+    }
+}
+
 /// Cuts a text of libtorch's, which may print whole tensors and C++ back traces, to what helps.
 fn concise(text: &str) -> String {
     const LONGEST: usize = 300;
@@ -112,7 +129,7 @@ fn concise(text: &str) -> String {
             !line.starts_with("Exception raised from") && !line.starts_with("frame #")
         })
         .collect();
-    let error = thrown(&lines).or_else(|| {
+    let error = torch::thrown(&lines).or_else(|| {
         let named = |line: &&&str| line.contains("Error") || line.contains("Exception");
         lines.iter().find(named).or(lines.last()).copied()
     });
@@ -126,17 +143,6 @@ fn concise(text: &str) -> String {
         }
     }
     kept
-}
-
-/// Finds the line that says what was thrown: the first one that is not indented behind the back
-/// traces of TorchScript, of which there is one of the serialized code and may be one of the
-/// original. Further lines of the author's text come behind it.
-fn thrown<'a>(lines: &[&'a str]) -> Option<&'a str> {
-    let is_trace = |line: &&str| line.starts_with("Traceback of TorchScript");
-    let mut behind = lines.iter().skip_while(|line| !is_trace(line));
-    behind
-        .find(|line| !is_trace(line) && !line.starts_with(char::is_whitespace))
-        .copied()
 }
 
 #[cfg(test)]

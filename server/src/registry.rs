@@ -1,7 +1,7 @@
 //! The models that are served, by name and version.
 //!
 //! Invariant: a model either is ready, with running instances, or has a reason why not; `ModelReady`
-//! and the index tell which.
+//! and the index tell which. What was loaded stays; whether its device has failed is asked each time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -28,7 +28,8 @@ pub struct Registry {
 /// The versions of a model, and what became of them.
 #[derive(Debug, Default)]
 struct Versions {
-    ready: BTreeMap<u64, Arc<Served>>,
+    /// Versions that loaded. Their device may have failed since.
+    loaded: BTreeMap<u64, Arc<Served>>,
     /// Versions that did not load. Version 0 stands for a model whose configuration is wrong.
     failed: BTreeMap<u64, String>,
 }
@@ -71,11 +72,11 @@ impl Registry {
         };
         if version.is_empty() {
             return match (
-                versions.ready.last_key_value(),
-                versions.failed.last_key_value(),
+                versions.ready().next_back(),
+                versions.not_ready().next_back(),
             ) {
-                (Some((_, served)), _) => Ok(served),
-                (None, Some((&version, reason))) => Err(not_ready(version, reason)),
+                (Some(served), _) => Ok(served),
+                (None, Some((version, reason))) => Err(not_ready(version, reason)),
                 (None, None) => Err(Error::UnknownModel {
                     model: model.to_owned(),
                 }),
@@ -85,36 +86,35 @@ impl Registry {
             model: model.to_owned(),
             version: version.to_owned(),
         })?;
-        match (versions.ready.get(&number), versions.failed.get(&number)) {
-            (Some(served), _) => Ok(served),
-            (None, Some(reason)) => Err(not_ready(number, reason)),
-            (None, None) => Err(Error::UnknownVersion {
+        if let Some((_, reason)) = versions.not_ready().find(|(version, _)| *version == number) {
+            return Err(not_ready(number, reason));
+        }
+        versions
+            .loaded
+            .get(&number)
+            .ok_or_else(|| Error::UnknownVersion {
                 model: model.to_owned(),
                 version: version.to_owned(),
-            }),
-        }
+            })
     }
 
     /// Returns the versions of a model that are ready.
     pub fn versions(&self, model: &str) -> Vec<u64> {
         let versions = self.models.get(model);
         versions.map_or_else(Vec::new, |versions| {
-            versions.ready.keys().copied().collect()
+            versions.ready().map(|served| served.version).collect()
         })
     }
 
     /// Returns every version of every model that is ready.
     pub fn ready(&self) -> impl Iterator<Item = &Arc<Served>> {
-        self.models
-            .values()
-            .flat_map(|versions| versions.ready.values())
+        self.models.values().flat_map(Versions::ready)
     }
 
-    /// Returns whether every model loaded.
+    /// Returns whether every model loaded, and can run.
     pub fn all_ready(&self) -> bool {
-        self.models
-            .values()
-            .all(|versions| versions.failed.is_empty())
+        let mut models = self.models.values();
+        models.all(|versions| versions.not_ready().next().is_none())
     }
 
     /// Lists the models and their states.
@@ -131,16 +131,13 @@ impl Registry {
                 state: state.to_owned(),
                 reason: reason.to_owned(),
             };
-            index.extend(
-                versions
-                    .ready
-                    .keys()
-                    .map(|&version| entry(version, "READY", "")),
-            );
+            let ready = versions.ready();
+            index.extend(ready.map(|served| entry(served.version, "READY", "")));
             if !only_ready {
-                let failed = versions.failed.iter();
-                index
-                    .extend(failed.map(|(&version, reason)| entry(version, "UNAVAILABLE", reason)));
+                let not_ready = versions.not_ready();
+                index.extend(
+                    not_ready.map(|(version, reason)| entry(version, "UNAVAILABLE", reason)),
+                );
             }
         }
         index
@@ -148,23 +145,34 @@ impl Registry {
 
     /// Lets the models finish what is queued, and ends their threads. Blocks until they have.
     pub fn close(&self) {
-        for served in self.ready() {
-            served.scheduler.close();
-        }
-        for served in self.ready() {
-            served.join();
-        }
+        let loaded = || self.models.values().flat_map(|model| model.loaded.values());
+        loaded().for_each(|served| served.scheduler.close());
+        loaded().for_each(|served| served.join());
     }
 }
 
 impl Versions {
+    /// Returns the versions that take requests, in order.
+    fn ready(&self) -> impl DoubleEndedIterator<Item = &Arc<Served>> {
+        let loaded = self.loaded.values();
+        loaded.filter(|served| served.failure().is_none())
+    }
+
+    /// Returns the versions that do not, and why: first those that did not load.
+    fn not_ready(&self) -> impl DoubleEndedIterator<Item = (u64, &str)> {
+        let failed = self.failed.iter();
+        let failed = failed.map(|(&version, reason)| (version, reason.as_str()));
+        let lost = self.loaded.iter();
+        failed.chain(lost.filter_map(|(&version, served)| Some((version, served.failure()?))))
+    }
+
     fn load(entry: &crate::repository::ModelEntry, loader: &Loader) -> Self {
         let mut versions = Self::default();
         for version in &entry.versions {
             match loader.load(entry, version) {
                 Ok(served) => {
                     tracing::info!(model = %served.name, version = version.number, "model is ready");
-                    versions.ready.insert(version.number, Arc::new(served));
+                    versions.loaded.insert(version.number, Arc::new(served));
                 }
                 Err(error) => {
                     let (model, reason) = (&entry.settings.name, error.to_string());

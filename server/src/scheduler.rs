@@ -9,7 +9,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Instant,
 };
@@ -40,6 +40,8 @@ pub struct Scheduler {
     max_items: usize,
     /// Whether jobs share batches, so that their shapes matter.
     joins: bool,
+    /// Why the model takes no more requests: its device has failed.
+    failure: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl Scheduler {
             changed: Condvar::new(),
             max_items,
             joins: matches!(scheduling, Scheduling::Dynamic(_)),
+            failure: OnceLock::new(),
         }
     }
 
@@ -105,7 +108,10 @@ impl Scheduler {
         let sequence = job.sequence.as_ref().map(|control| control.id.clone());
         let mut state = self.lock();
         if state.closed {
-            return Err(Error::ShuttingDown);
+            return Err(match self.failure.get() {
+                Some(reason) => lost(&job, reason),
+                None => Error::ShuttingDown,
+            });
         }
         if state.queue.len() >= self.max_items {
             return Err(Error::QueueFull {
@@ -200,6 +206,34 @@ impl Scheduler {
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
+    }
+
+    /// Takes no more jobs, and answers those that are queued: the model's device has failed for good.
+    pub fn fail(&self, reason: &str) {
+        // The first reason is the one.
+        let _known = self.failure.set(reason.to_owned());
+        let queue = {
+            let mut state = self.lock();
+            state.closed = true;
+            // Nothing is pushed to it any more.
+            let none = Queue::Batches(Batcher::new(Policy::each()));
+            std::mem::replace(&mut state.queue, none)
+        };
+        self.changed.notify_all();
+        // Outside the lock, as in `discard`.
+        let jobs = match queue {
+            Queue::Batches(batcher) => batcher.into_values(),
+            Queue::Sequences(sequences) => sequences.into_values(),
+        };
+        for job in jobs {
+            let error = lost(&job, reason);
+            job.reply.send(Err(error));
+        }
+    }
+
+    /// Returns why the model takes no more requests, where its device has failed.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// Returns whether jobs share batches, whose rows are then independent of one another.
@@ -309,6 +343,13 @@ impl Drop for Pending {
         {
             scheduler.settle(sequence);
         }
+    }
+}
+
+fn lost(job: &Job, reason: &str) -> Error {
+    Error::DeviceLost {
+        model: job.model.clone(),
+        reason: reason.to_owned(),
     }
 }
 

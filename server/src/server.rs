@@ -8,13 +8,16 @@
 
 use std::{io, sync::Arc, thread, time::Duration};
 
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Budget,
     config::Config,
-    device::AnyDevice,
+    device::{AnyDevice, OnFailure},
     grpc::{self, Health, InferenceService},
     inference::Inference,
     memory::Pool,
@@ -36,9 +39,11 @@ pub struct Server {
     budget: Budget,
     device: AnyDevice,
     tracer: Tracer,
+    /// The latest reason of a device that has failed for good.
+    failed: watch::Receiver<Option<String>>,
 }
 
-/// The server cannot start.
+/// The server cannot start, or has ended in disorder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The repository as a whole is unusable.
@@ -50,6 +55,13 @@ pub enum Error {
     /// Loading panicked.
     #[error("loading the models panicked; see the log")]
     Loading,
+    /// A device has failed for good, and the configuration says to end then. What was accepted is
+    /// answered.
+    #[error("the server has ended, as device.on_failure says: {reason}")]
+    DeviceFailed {
+        /// What the device says.
+        reason: String,
+    },
 }
 
 impl Server {
@@ -71,6 +83,7 @@ impl Server {
             .flatten()
             .flat_map(|entry| entry.settings.instances.iter().map(|group| group.count))
             .sum();
+        let (tell_failed, failed) = watch::channel(None);
         let loader = Loader {
             device: device.clone(),
             pool,
@@ -79,6 +92,7 @@ impl Server {
             max_queue_items: config.scheduler.max_queue_items,
             intra_op_threads: threads(config.scheduler.intra_op_threads, instances),
             warmup_timeout: config.registry.warmup_timeout,
+            failed: tell_failed,
         };
         let registry = off_the_workers("fb-load", move || Registry::load(scanned, &loader)).await?;
         Ok(Self {
@@ -87,6 +101,7 @@ impl Server {
             budget,
             device,
             tracer,
+            failed,
         })
     }
 
@@ -109,7 +124,8 @@ impl Server {
     /// `transport.drain_timeout`.
     ///
     /// # Errors
-    /// The system gives no thread to wait for the executor on.
+    /// The system gives no thread to wait for the executor on; or a device failed, and the
+    /// configuration says to end then.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -125,7 +141,12 @@ impl Server {
         health.set(self.registry.all_ready()).await;
         let routes = grpc::routes(service, &health, &self.budget, &self.config.admission);
         let gone = async {
-            shutdown.cancelled().await;
+            let watched =
+                watch_devices(self.failed.clone(), &health, self.config.device.on_failure);
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = watched => shutdown.cancel(),
+            }
             health.end().await;
         };
         let serving = transport::serve(listener, routes, &self.config.transport, shutdown.clone());
@@ -138,8 +159,28 @@ impl Server {
                 tracing::warn!("a forward pass did not end in time; it ends with the process")
             }
         }
-        Ok(drained)
+        let failed = self.failed.borrow().clone();
+        match (self.config.device.on_failure, failed) {
+            (OnFailure::Exit, Some(reason)) => Err(Error::DeviceFailed { reason }),
+            (OnFailure::Exit | OnFailure::NotReady, _) => Ok(drained),
+        }
     }
+}
+
+/// Tells of the first device that fails, and returns where the server is to end then; else never.
+async fn watch_devices(
+    mut failed: watch::Receiver<Option<String>>,
+    health: &Health,
+    on_failure: OnFailure,
+) {
+    // Without a sender there is no device that could fail.
+    if failed.wait_for(Option::is_some).await.is_ok() {
+        health.set(false).await;
+        if on_failure == OnFailure::Exit {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Divides the cores by the instances, unless the configuration says how many.

@@ -6,12 +6,14 @@
 
 mod bytes;
 mod device_tensor;
+mod failure;
 mod ffi;
 mod module;
 
 pub use bytes::TorchBytes;
 pub(crate) use bytes::{datatype, kind};
 pub use device_tensor::DeviceTensor;
+pub(crate) use failure::{Failure, classify, thrown};
 pub(crate) use ffi::{is_shared, specialise_graphs, tensor_over};
 pub(crate) use module::{Argument, Form, Module, Output, SharedModule};
 

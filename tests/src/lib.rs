@@ -3,4 +3,5 @@
 pub mod figures;
 pub mod harness;
 pub mod models;
+pub mod pipelines;
 pub mod slow_clients;

@@ -9,6 +9,7 @@ mod bad_input;
 mod conversation;
 #[path = "../../client/examples/vad_stream/detect.rs"]
 mod detect;
+mod device_failure;
 mod freezing;
 mod protocol;
 mod queue;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AnyDevice, Cpu, Simulated,
-    simulated::{Costs, Link},
+    simulated::{Costs, Fault, FaultKind, Faults, Link},
 };
 use crate::memory::Pool;
 
@@ -22,12 +22,28 @@ pub enum Kind {
     Simulated,
 }
 
+/// What a server does when a device fails for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Its models are not ready any more, and the others are served on.
+    #[default]
+    NotReady,
+    /// The server drains and ends, with an exit status of its own, for a supervisor to start anew.
+    Exit,
+}
+
 /// The section `[device]`.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Which device. Defaults to `cpu`.
     pub kind: Kind,
+    /// What to do when the device fails for good. Defaults to `not_ready`.
+    pub on_failure: OnFailure,
+    /// Simulated: the operation, counted from 0, at which the device fails for good, to see what
+    /// health checks and supervisors make of it.
+    pub fails_at: Option<u64>,
     /// Simulated: time of each copy to the device, whatever its size.
     #[serde(with = "humantime_serde")]
     pub h2d: Duration,
@@ -50,7 +66,7 @@ impl Config {
         };
         match self.kind {
             Kind::Cpu => AnyDevice::Cpu(Arc::new(Cpu::new(pool))),
-            Kind::Simulated => AnyDevice::Simulated(Arc::new(Simulated::new(
+            Kind::Simulated => AnyDevice::Simulated(Arc::new(Simulated::with_faults(
                 Costs {
                     h2d: link(self.h2d),
                     compute: self.compute,
@@ -58,7 +74,23 @@ impl Config {
                     ..Costs::default()
                 },
                 pool,
+                self.faults(),
             ))),
+        }
+    }
+
+    fn faults(&self) -> Faults {
+        let last = Fault {
+            kind: FaultKind::ForGood,
+            at_once: false,
+        };
+        Faults {
+            operations: self
+                .fails_at
+                .map(|number| (number, last))
+                .into_iter()
+                .collect(),
+            ..Faults::default()
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Device, Error, Location, Work};
+use super::{Device, Error, Location, Outage, Work};
 use crate::{
     memory::Pool,
     tensor::{HostTensor, Placed},
@@ -12,12 +12,16 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Cpu {
     pool: Pool,
+    outage: Outage,
 }
 
 impl Cpu {
     /// Makes the device; batches are gathered in slabs of `pool`.
     pub fn new(pool: Pool) -> Self {
-        Self { pool }
+        Self {
+            pool,
+            outage: Outage::default(),
+        }
     }
 }
 
@@ -84,5 +88,9 @@ impl Device for Cpu {
 
     fn elapsed(&self, from: &Instant, to: &Instant) -> Duration {
         to.saturating_duration_since(*from)
+    }
+
+    fn outage(&self) -> &Outage {
+        &self.outage
     }
 }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Device, Error, Location, Work};
+use super::{Device, Error, Location, Outage, Work};
 use crate::{
     memory::Pool,
     model,
@@ -21,12 +21,20 @@ use crate::{
 };
 
 mod clocks;
+mod faults;
+mod memory;
 mod stream;
 
 pub use clocks::Hazard;
 use clocks::{Clocks, HOST, Moment, Operation};
+use faults::Injector;
+pub use faults::{Fault, FaultKind, Faults};
+use memory::Memory;
 pub use stream::Stream;
-use stream::{Completion, Content, Slot};
+use stream::{Completion, Content, Slot, Tensors};
+
+/// The device's name in errors.
+const NAME: &str = "simulated";
 
 /// What operations cost on the simulated device.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,8 +77,12 @@ impl Link {
 #[derive(Debug, Clone)]
 pub struct Simulated {
     costs: Costs,
-    /// The device's own memory.
-    memory: Pool,
+    /// The slabs that stand for the device's own memory.
+    slabs: Pool,
+    /// The account of it.
+    memory: Memory,
+    injector: Arc<Injector>,
+    outage: Outage,
     /// Host memory, which copies come from and go to.
     pool: Pool,
     clocks: Arc<Mutex<Clocks>>,
@@ -79,10 +91,18 @@ pub struct Simulated {
 impl Simulated {
     /// Makes an idle device; batches are gathered, and outputs land, in slabs of `pool`.
     pub fn new(costs: Costs, pool: Pool) -> Self {
+        Self::with_faults(costs, pool, Faults::default())
+    }
+
+    /// Makes a device on which things go wrong.
+    pub fn with_faults(costs: Costs, pool: Pool, faults: Faults) -> Self {
         const KEEP_BYTES: usize = 256 << 20;
         Self {
             costs,
-            memory: Pool::new(KEEP_BYTES),
+            slabs: Pool::new(KEEP_BYTES),
+            memory: Memory::new(faults.memory_bytes),
+            injector: Arc::new(Injector::new(faults)),
+            outage: Outage::default(),
             pool,
             clocks: Arc::default(),
         }
@@ -91,6 +111,11 @@ impl Simulated {
     /// Returns the hazards seen so far.
     pub fn hazards(&self) -> Vec<Hazard> {
         self.clocks().hazards().to_vec()
+    }
+
+    /// Returns the bytes of the device's memory that are taken: 0 once nothing runs any more.
+    pub fn taken_bytes(&self) -> usize {
+        self.memory.taken() + self.slabs.usage().leased_bytes
     }
 
     fn clocks(&self) -> MutexGuard<'_, Clocks> {
@@ -103,21 +128,26 @@ impl Simulated {
         stream: &Stream,
         what: &'static str,
         source: Option<Buffer>,
-        run: impl FnOnce(Option<Content>, Instant) -> (Content, Instant) + Send + 'static,
+        run: impl FnOnce(Tensors, Instant) -> (Content, Instant) + Send + 'static,
     ) -> Result<Buffer, Error> {
-        let produced = {
-            let mut clocks = self.clocks();
-            let source = source.as_ref().map(|source| (source.produced, source.what));
-            clocks
-                .enqueue(stream.id(), what, source)
-                .map_err(Error::Hazard)
-        };
+        let plan = self.injector.enqueue();
+        let produced = plan.and_then(|plan| {
+            let written = source.as_ref().map(|source| (source.produced, source.what));
+            let produced = self.clocks().enqueue(stream.id(), what, written);
+            Ok((plan, produced.map_err(Error::Hazard)?))
+        });
+        // Also where it is refused: the slot outlives the operation that fills it.
         let source = source.map(Buffer::consume);
-        let produced = produced?;
+        let (plan, produced) = produced?;
         let slot = Slot::default();
-        let output = slot.clone();
+        let (output, injector) = (slot.clone(), Arc::clone(&self.injector));
         stream.send(Box::new(move |begins| {
-            let (content, ends) = run(source.map(|slot| slot.take()), begins);
+            let source = source.map_or(Content::Ready(Tensors::default()), |slot| slot.take());
+            let (content, ends) = match (injector.begin(plan), source) {
+                (Ok(()), Content::Ready(tensors)) => run(tensors, begins),
+                (Err(error), _) | (_, Content::Failed(error)) => (Content::Failed(error), begins),
+            };
+            let ends = pass(ends, plan.delay);
             output.fill(content);
             ends
         }))?;
@@ -125,26 +155,25 @@ impl Simulated {
             slot,
             produced,
             what,
-            clocks: Arc::clone(&self.clocks),
+            device: (Arc::clone(&self.clocks), Arc::clone(&self.injector)),
             consumed: false,
         })
     }
 
     fn copy(
-        memory: &Pool,
+        slabs: &Pool,
         tensors: Vec<Option<HostTensor>>,
         link: Link,
         begins: Instant,
-    ) -> (Content, Instant) {
+    ) -> (Vec<Option<HostTensor>>, Instant) {
         let began = Instant::now();
-        let mut bytes = 0;
+        let bytes = total(&tensors);
         let copies = tensors
             .into_iter()
             .map(|tensor| {
                 let tensor = tensor?;
                 let source = tensor.data.as_ref();
-                bytes += source.len();
-                let mut target = memory.lease(source.len());
+                let mut target = slabs.lease(source.len());
                 target.copy_from_slice(source);
                 Some(HostTensor {
                     data: HostData::Slab(target),
@@ -153,8 +182,14 @@ impl Simulated {
             })
             .collect();
         let ends = pass(begins, began.elapsed().max(link.time(bytes)));
-        (Content::Ready(copies), ends)
+        (copies, ends)
     }
+}
+
+/// Returns the bytes of all tensors.
+fn total(tensors: &[Option<HostTensor>]) -> usize {
+    let bytes = |tensor: &HostTensor| tensor.data.as_ref().len();
+    tensors.iter().flatten().map(bytes).sum()
 }
 
 fn rows(inputs: &[Option<HostTensor>]) -> u32 {
@@ -192,7 +227,7 @@ pub struct Buffer {
     /// The operation that writes it.
     produced: Operation,
     what: &'static str,
-    clocks: Arc<Mutex<Clocks>>,
+    device: (Arc<Mutex<Clocks>>, Arc<Injector>),
     consumed: bool,
 }
 
@@ -205,8 +240,10 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if !self.consumed {
-            lock(&self.clocks).free(self.produced, self.what);
+        let (clocks, injector) = &self.device;
+        // A device that has failed touches no memory any more.
+        if !self.consumed && injector.check().is_ok() {
+            lock(clocks).free(self.produced, self.what);
         }
     }
 }
@@ -236,6 +273,7 @@ impl Device for Simulated {
     }
 
     fn open_stream(&self, name: &str) -> Result<Stream, Error> {
+        self.injector.check()?;
         let id = self.clocks().add_stream(name);
         Stream::spawn(id, name)
     }
@@ -246,54 +284,45 @@ impl Device for Simulated {
         tensors: Vec<Option<HostTensor>>,
         _on_host: &[bool],
     ) -> Result<Buffer, Error> {
-        let (memory, link) = (self.memory.clone(), self.costs.h2d);
+        self.injector.check()?;
+        let taken = self.memory.take(total(&tensors))?;
+        let (slabs, link) = (self.slabs.clone(), self.costs.h2d);
         self.enqueue(stream, "upload", None, move |_, begins| {
-            Self::copy(&memory, tensors, link, begins)
+            let (all, ends) = Self::copy(&slabs, tensors, link, begins);
+            let _taken = Some(taken);
+            (Content::Ready(Tensors { all, _taken }), ends)
         })
     }
 
     fn launch(&self, stream: &Stream, inputs: Buffer, work: Work) -> Result<Buffer, Error> {
-        let Costs {
-            compute,
-            compute_per_row,
-            ..
-        } = self.costs;
-        self.enqueue(
-            stream,
-            "forward pass",
-            Some(inputs),
-            move |inputs, begins| {
-                let began = Instant::now();
-                let inputs = match inputs.unwrap_or_default() {
-                    Content::Ready(inputs) => inputs,
-                    Content::Failed(error) => return (Content::Failed(error), begins),
-                };
-                let takes = compute.saturating_add(compute_per_row.saturating_mul(rows(&inputs)));
-                let outputs = pass_on_host(work, inputs);
-                let ends = pass(begins, began.elapsed().max(takes));
-                let outputs = match outputs {
-                    Ok(outputs) => Content::Ready(outputs.into_iter().map(Some).collect()),
-                    Err(error) => Content::Failed(error.into()),
-                };
-                (outputs, ends)
-            },
-        )
+        let (costs, memory) = (self.costs, self.memory.clone());
+        let run = move |inputs: Tensors, begins: Instant| {
+            let began = Instant::now();
+            let by_row = costs.compute_per_row.saturating_mul(rows(&inputs.all));
+            let outputs = pass_on_host(work, inputs.all).map_err(Error::from);
+            let outputs = outputs.and_then(|outputs| {
+                let all: Vec<_> = outputs.into_iter().map(Some).collect();
+                // Besides that of the inputs, which is given back after this.
+                let _taken = Some(memory.take(total(&all))?);
+                Ok(Content::Ready(Tensors { all, _taken }))
+            });
+            let takes = costs.compute.saturating_add(by_row);
+            let ends = pass(begins, began.elapsed().max(takes));
+            (outputs.unwrap_or_else(Content::Failed), ends)
+        };
+        self.enqueue(stream, "forward pass", Some(inputs), run)
     }
 
     fn download(&self, stream: &Stream, outputs: Buffer) -> Result<Buffer, Error> {
-        let (memory, link) = (self.pool.clone(), self.costs.d2h);
-        self.enqueue(
-            stream,
-            "download",
-            Some(outputs),
-            move |outputs, begins| match outputs.unwrap_or_default() {
-                Content::Ready(outputs) => Self::copy(&memory, outputs, link, begins),
-                failed @ Content::Failed(_) => (failed, begins),
-            },
-        )
+        let (pool, link) = (self.pool.clone(), self.costs.d2h);
+        self.enqueue(stream, "download", Some(outputs), move |outputs, begins| {
+            let (all, ends) = Self::copy(&pool, outputs.all, link, begins);
+            (Content::Ready(Tensors { all, _taken: None }), ends)
+        })
     }
 
     fn record(&self, stream: &Stream) -> Result<Event, Error> {
+        self.injector.check()?;
         let completion = Completion::default();
         let signal = completion.clone();
         stream.send(Box::new(move |now| {
@@ -305,6 +334,7 @@ impl Device for Simulated {
     }
 
     fn wait(&self, stream: &Stream, event: &Event) -> Result<(), Error> {
+        self.injector.check()?;
         self.clocks().join(stream.id(), &event.moment);
         let completion = event.completion.clone();
         stream.send(Box::new(move |now| now.max(completion.wait())))
@@ -313,7 +343,7 @@ impl Device for Simulated {
     fn synchronize(&self, event: &Event) -> Result<(), Error> {
         event.completion.wait();
         self.clocks().join(HOST, &event.moment);
-        Ok(())
+        self.injector.check()
     }
 
     fn finish(&self, downloaded: Buffer) -> Result<Vec<HostTensor>, Error> {
@@ -323,7 +353,7 @@ impl Device for Simulated {
             .read(HOST, "read by the host", produced, what)
             .map_err(Error::Hazard)?;
         match slot.take() {
-            Content::Ready(tensors) => Ok(tensors.into_iter().flatten().collect()),
+            Content::Ready(tensors) => Ok(tensors.all.into_iter().flatten().collect()),
             Content::Failed(error) => Err(error),
         }
     }
@@ -332,6 +362,14 @@ impl Device for Simulated {
         to.completion
             .wait()
             .saturating_duration_since(from.completion.wait())
+    }
+
+    fn reclaim(&self) {
+        self.memory.reclaim();
+    }
+
+    fn outage(&self) -> &Outage {
+        &self.outage
     }
 }
 

@@ -1,6 +1,6 @@
 //! A batch: the jobs in it, how their inputs are joined, and how the outputs are split.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use forebay_proto::{DataType, Shape, Tensor};
@@ -21,7 +21,8 @@ mod pieces;
 #[derive(Debug)]
 pub(super) struct Batch {
     members: Vec<Member>,
-    _room: Room,
+    /// Shared by the parts of a batch that was split.
+    room: Arc<Room>,
 }
 
 /// A job's part of the batch. Once inputs are gathered its rows stay, also when the job is gone.
@@ -47,7 +48,7 @@ impl Batch {
             });
         Self {
             members: members.collect(),
-            _room: room,
+            room: Arc::new(room),
         }
     }
 
@@ -78,7 +79,8 @@ impl Batch {
 
     /// Joins the inputs, by a copy into one slab for each, which is the only copy that the host makes
     /// of them. A single job's inputs are handed on as they are, unless `always` says to copy: what
-    /// a device copies from are slabs.
+    /// a device copies from are slabs. Jobs then keep their inputs until they are answered, so that
+    /// a batch can be gathered again.
     pub(super) fn gather(
         &mut self,
         pool: &Pool,
@@ -97,22 +99,52 @@ impl Batch {
         }
         let rows = (self.members.len() > 1).then(|| i64::try_from(self.rows()).unwrap_or(i64::MAX));
         let count = self.jobs().next().map_or(0, |job| job.inputs.len());
-        (0..count)
+        let joined = (0..count)
             .map(|index| self.join(index, rows, pool))
-            .collect()
+            .collect();
+        if !always {
+            for member in &mut self.members {
+                member.job.iter_mut().for_each(|job| job.inputs.clear());
+            }
+        }
+        joined
+    }
+
+    /// Cuts the batch in two, or returns it whole where it has one job. Jobs that are no longer
+    /// wanted are answered, and their rows go.
+    pub(super) fn halves(mut self) -> Vec<Self> {
+        self.prune();
+        self.members.retain(|member| member.job.is_some());
+        if self.members.len() < 2 {
+            return vec![self];
+        }
+        let second = Self {
+            members: self.members.split_off(self.members.len() / 2),
+            room: Arc::clone(&self.room),
+        };
+        vec![self, second]
+    }
+
+    /// Returns the name of the model.
+    pub(super) fn model(&self) -> &str {
+        self.jobs().next().map_or("", |job| &job.model)
+    }
+
+    /// Returns whether there is but one job to answer, or none.
+    pub(super) fn is_single(&self) -> bool {
+        self.jobs().nth(1).is_none()
     }
 
     /// Joins an input; without `rows` it is one member's whole.
     fn join(
-        &mut self,
+        &self,
         index: usize,
         rows: Option<i64>,
         pool: &Pool,
     ) -> Result<Option<HostTensor>, Error> {
-        let parts: Vec<Tensor> = self
-            .members
-            .iter_mut()
-            .filter_map(|member| member.job.as_mut()?.inputs.get_mut(index)?.take())
+        let parts: Vec<&Tensor> = self
+            .jobs()
+            .filter_map(|job| job.inputs.get(index)?.as_ref())
             .collect();
         let Some(first) = parts.first() else {
             return Ok(None);

@@ -63,6 +63,13 @@ pub(super) struct Finished {
     pub(super) ended: Instant,
 }
 
+impl Finished {
+    /// Returns what each stage took.
+    pub(super) fn took(&self) -> [Duration; 3] {
+        [self.h2d, self.compute, self.d2h]
+    }
+}
+
 /// Waits for the pieces of a batch, which are in the order of the stream.
 pub(super) fn finish<D: Device>(
     device: &D,

@@ -3,11 +3,12 @@
 //! Nothing is assumed about what is faster. For each batch size the ways are tried against each
 //! other ([`Contest`]), and a way is tried only where the times of the stages leave room for it to
 //! gain: no batch that runs inline is faster than its stages together, and no pipeline than its
-//! slowest stage. A batch on its own is judged by its latency. Where others wait, it is the time
-//! from one completion to the next that counts, and all sizes try a way at once: a gap between two
-//! completions says something of a way only where both batches went it.
+//! slowest stage. A batch on its own is judged by its latency, and running it inline also by how
+//! often another came meanwhile and had to wait. Where others wait, it is the time from one
+//! completion to the next that counts, and all sizes try a way at once: a gap between two completions
+//! says something of a way only where both batches went it.
 //!
-//! Invariant: trials are rare enough for a way that loses to cost no more than half a percent.
+//! Invariant: trials are rare enough for a way that loses to cost no more than a few tenths of a percent.
 
 use std::{
     collections::BTreeMap,
@@ -91,6 +92,8 @@ pub(super) struct Chooser {
     trial: Option<Trial>,
     last: Option<Completion>,
     taken: u64,
+    /// How often another came while a batch ran on its own: from 0 to 1.
+    visits: f64,
 }
 
 /// What is known of batches of one size.
@@ -110,16 +113,22 @@ struct Costs([Window; 3]);
 struct Completion {
     at: Instant,
     path: Path,
+    /// Whether it was alone, and it is not known yet whether another came meanwhile.
+    alone: bool,
 }
 
 /// Sizes that are learned. They are bounded by `max_batch_size`, but a model without one takes any.
-const SIZES: usize = 1024;
+const SIZES: usize = 512;
 
-/// Batches of a trial on their own: every other one goes the challenger's way.
-const ALONE: Trial = Trial::new(16, 1);
+/// Batches of a trial on their own, at least, and of a block of one way. The first of a block says
+/// nothing: threads still do what the way before left them to do.
+const ALONE: Trial = Trial::new(24, 4);
 
-/// Batches of a trial in company, in blocks: the first of a block meets batches of the other way.
+/// The same in company, where the first of a block meets batches of the other way.
 const IN_COMPANY: Trial = Trial::new(64, 8);
+
+/// What one batch weighs in how often another came meanwhile.
+const VISIT: f64 = 1.0 / 32.0;
 
 impl Chooser {
     pub(super) fn new(mode: Mode, micro: MicroBatches) -> Self {
@@ -130,12 +139,22 @@ impl Chooser {
             trial: None,
             last: None,
             taken: 0,
+            visits: 0.0,
         }
     }
 
     /// Chooses the way of a batch.
-    pub(super) fn choose(&mut self, arrival: Arrival) -> Taken {
+    pub(super) fn choose(&mut self, mut arrival: Arrival) -> Taken {
         self.taken += 1;
+        if let Some(last) = &mut self.last {
+            // It would have run beside the last one, had that let it.
+            let waited = arrival.queued < last.at;
+            arrival.in_company |= waited;
+            if last.alone {
+                last.alone = false;
+                self.visits += VISIT * (f64::from(u8::from(waited)) - self.visits);
+            }
+        }
         let path = match (self.mode, self.micro) {
             (_, MicroBatches::Pieces(pieces))
                 if arrival.may_cut && arrival.rows >= pieces.get() =>
@@ -165,10 +184,13 @@ impl Chooser {
             return Path::Stages;
         }
         let rows = arrival.rows;
-        let size = self.sizes.entry(rows).or_insert_with(Size::new);
+        let size = self
+            .sizes
+            .entry(rows)
+            .or_insert_with(|| Size::new(may_inline));
         if !arrival.in_company {
             let most = if may_cut { rows } else { 1 };
-            return size.alone(most, may_inline);
+            return size.alone(most, may_inline, self.visits);
         }
         if !may_inline {
             return Path::Stages;
@@ -198,7 +220,7 @@ impl Chooser {
     fn judge(&mut self) {
         if let Some(trial) = self.trial.take() {
             for size in self.sizes.values_mut() {
-                size.in_company.judge(&trial);
+                size.in_company.judge(&trial, Duration::ZERO);
             }
         }
     }
@@ -210,26 +232,36 @@ impl Chooser {
             arrival,
             number,
         } = *taken;
-        let before = self.last.replace(Completion { at: ended, path });
+        // Where others were taken meanwhile, they are known to have come.
+        let last = Completion {
+            at: ended,
+            path,
+            alone: !arrival.in_company && self.taken == number,
+        };
+        let before = self.last.replace(last);
+        if !arrival.in_company && !last.alone {
+            self.visits += VISIT * (1.0 - self.visits);
+        }
         let Some(size) = self.sizes.get_mut(&arrival.rows) else {
             return;
         };
         if !matches!(path, Path::Cut(_)) {
             size.costs.add(stages);
         }
+        let Some(before) = before.filter(|before| before.path == path) else {
+            return;
+        };
         if arrival.in_company {
-            // Nothing waited for work in between, and both went the same way.
-            if let Some(before) = before
-                && before.path == path
-                && arrival.queued <= before.at
-            {
+            // Nothing waited for work in between.
+            if arrival.queued <= before.at {
                 let gap = ended.saturating_duration_since(before.at);
                 size.in_company.record(path, gap);
             }
-        } else if self.taken == number {
-            // Nothing came after it that might have slowed it down.
-            size.alone
-                .record(path, ended.saturating_duration_since(arrival.at));
+        } else if last.alone {
+            // Nothing was taken after it that might have slowed it down. From when it was queued: who
+            // takes a batch may be slow to wake.
+            let took = ended.saturating_duration_since(arrival.queued);
+            size.alone.record(path, took);
         }
     }
 
@@ -240,9 +272,9 @@ impl Chooser {
 }
 
 impl Size {
-    fn new() -> Self {
+    fn new(inline: bool) -> Self {
         Self {
-            alone: Contest::new(Path::Stages),
+            alone: Contest::new(if inline { Path::Inline } else { Path::Stages }),
             trial: None,
             in_company: Contest::new(Path::Stages),
             costs: Costs::default(),
@@ -250,29 +282,44 @@ impl Size {
     }
 
     /// Chooses the way of a batch on its own, in at most `most` pieces.
-    fn alone(&mut self, most: usize, may_inline: bool) -> Path {
+    fn alone(&mut self, most: usize, may_inline: bool, visits: f64) -> Path {
+        let costs = self.costs.all_and_slowest();
+        // Who comes while a batch runs inline waits for half of it, on average, and in stages would
+        // have waited for half of the slowest.
+        let handicap = costs.map_or(Duration::ZERO, |[all, slowest]| {
+            (all - slowest).mul_f64(visits / 2.0)
+        });
         match &mut self.trial {
             Some(trial) => match trial.step() {
                 Some(true) => return trial.challenger,
                 Some(false) => {}
                 None => {
-                    self.alone.judge(trial);
+                    self.alone.judge(trial, handicap);
                     self.trial = None;
                 }
             },
             None => {
-                let rivals = self.alone.rivals(most.min(MOST_PIECES), may_inline);
-                if let Some(challenger) = self.alone.challenger(&rivals, |path| {
-                    let [all, slowest] = self.costs.all_and_slowest()?;
+                let mut rivals = self.alone.rivals(most.min(MOST_PIECES), may_inline);
+                let all = costs.map_or(Duration::ZERO, |[all, _]| all);
+                if handicap * 100 < all {
+                    // It saves a batch on its own nothing that the next one may begin early.
+                    rivals.retain(|&path| {
+                        path != Path::Stages || self.alone.holder() != Path::Inline
+                    });
+                }
+                let bound = |path: Path| {
+                    let [all, slowest] = costs?;
                     Some(match path {
                         Path::Cut(pieces) => {
                             let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
-                            (all + slowest * (pieces - 1)) / pieces
+                            (all + slowest * (pieces - 1)) / pieces + PIECE * (pieces - 1)
                         }
-                        Path::Inline | Path::Stages => all,
+                        Path::Inline => all + handicap,
+                        Path::Stages => all,
                     })
-                }) {
-                    let trial = self.trial.insert(ALONE.of(challenger));
+                };
+                if let Some(challenger) = self.alone.challenger(&rivals, handicap, bound) {
+                    let trial = self.trial.insert(ALONE.of(challenger).at_least(all));
                     trial.step();
                     self.alone.begin();
                 }
@@ -286,19 +333,23 @@ impl Size {
             Path::Inline => Path::Stages,
             _ => Path::Inline,
         };
-        self.in_company.challenger(&[rival], |path| {
-            let [all, slowest] = self.costs.all_and_slowest()?;
-            Some(match path {
-                Path::Inline => all,
-                _ => slowest,
+        self.in_company
+            .challenger(&[rival], Duration::ZERO, |path| {
+                let [all, slowest] = self.costs.all_and_slowest()?;
+                Some(match path {
+                    Path::Inline => all,
+                    _ => slowest,
+                })
             })
-        })
     }
 }
 
 /// Pieces of a batch that are tried. More could gain little: the first and the last piece's copies
 /// are all that is left to hide.
 const MOST_PIECES: usize = 8;
+
+/// What a further piece costs the host at least: three operations to enqueue, and their events.
+const PIECE: Duration = Duration::from_micros(20);
 
 impl Costs {
     fn add(&mut self, stages: [Duration; 3]) {

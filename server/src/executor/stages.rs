@@ -24,6 +24,7 @@ use super::{
     h2d,
     micro::{self, MicroBatches},
     mode::{Arrival, Chooser, Mode, Path, Taken},
+    recovery::Again,
 };
 use crate::{
     device::{self, Device},
@@ -35,14 +36,16 @@ use crate::{
 /// What the threads of one instance share.
 #[derive(Debug)]
 pub(super) struct Line<D: Device> {
-    device: Arc<D>,
-    context: Arc<Context>,
+    pub(super) device: Arc<D>,
+    pub(super) context: Arc<Context>,
+    pub(super) index: usize,
     /// Whether the model's batches may be cut.
     may_cut: bool,
     turn: Mutex<Turn<D>>,
-    compute: Mutex<compute::Stage<D>>,
+    pub(super) compute: Mutex<compute::Stage<D>>,
     d2h: Mutex<d2h::Stage<D>>,
     chooser: Mutex<Chooser>,
+    pub(super) again: Mutex<Option<Again<D>>>,
 }
 
 /// What only the thread whose turn it is may use.
@@ -120,8 +123,10 @@ impl<D: Device> Builder<D> {
                 stream: stream("d2h")?,
             }),
             chooser: Mutex::new(Chooser::new(mode, micro_batches)),
+            again: Mutex::default(),
             device,
             context,
+            index,
         })
     }
 }
@@ -171,22 +176,29 @@ impl<D: Device> Line<D> {
                 return None;
             }
             Err(error) => {
-                self.fail(batch, &error);
+                self.fail(batch, error);
                 return None;
             }
         };
         match d2h::finish(&*self.device, enqueued.pieces) {
             Ok(finished) => {
-                self.answer(batch, &taken, enqueued.ranges, (finished, enqueued.began));
+                let (ended, took) = (finished.ended, finished.took());
+                self.answer(
+                    batch,
+                    taken.path,
+                    enqueued.ranges,
+                    (finished, enqueued.began),
+                );
+                lock(&self.chooser).observe(&taken, ended, took);
             }
-            Err(error) => self.fail(batch, &error.into()),
+            Err(error) => self.fail(batch, error.into()),
         }
         enqueued.turn
     }
 
-    fn fail(&self, batch: Batch, error: &Error) {
+    fn fail(&self, batch: Batch, error: Error) {
         lock(&self.chooser).lost();
-        batch.fail(error);
+        self.recover(batch, error);
     }
 
     fn choose(&self, batch: &Batch, source: &Source) -> Taken {
@@ -250,9 +262,7 @@ impl<D: Device> Line<D> {
         let tensors = if first.is_empty() {
             batch.gather(self.device.pool(), self.device.has_own_memory())?
         } else {
-            let tensors = batch.gather_rows(last, self.device.pool())?;
-            batch.release_inputs();
-            tensors
+            batch.gather_rows(last, self.device.pool())?
         };
         let uploaded = turn.h2d.run(tensors)?;
         let (compute, d2h) = match locked {
@@ -277,11 +287,11 @@ impl<D: Device> Line<D> {
         Ok(Some(turn))
     }
 
-    /// Answers a batch, and learns what it took.
-    fn answer(
+    /// Answers a batch.
+    pub(super) fn answer(
         &self,
         batch: Batch,
-        taken: &Taken,
+        path: Path,
         ranges: Vec<Range<usize>>,
         (finished, began): (Finished, Instant),
     ) {
@@ -304,11 +314,10 @@ impl<D: Device> Line<D> {
         // Counted before the answer: whoever has an answer finds it in the statistics.
         context.statistics.record_batch(&Execution {
             rows: batch.rows(),
-            path: taken.path,
+            path,
             stages,
             passes: &passes,
         });
-        lock(&self.chooser).observe(taken, ended, [h2d, compute, d2h]);
         let specs = &context.signature.outputs;
         let keep = |bytes: usize| context.budget.charge(bytes as u64);
         let mut outputs = outputs;
@@ -327,6 +336,6 @@ impl<D: Device> Line<D> {
 }
 
 /// A panic while a stage is locked costs its batch; the stage is as good as before.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,10 @@ use crate::{
 };
 
 mod copies;
+mod lost;
 mod planted;
+mod property;
+mod recovery;
 mod rig;
 mod timing;
 

@@ -21,11 +21,13 @@ pub fn code(error: &Error) -> Code {
         Error::NotReady { .. }
         | Error::QueueFull { .. }
         | Error::QueueTimeout
+        | Error::DeviceLost { .. }
         | Error::ConnectionAged
         | Error::ShuttingDown => Code::Unavailable,
         Error::Admission(
             admission::Error::TooLarge { .. } | admission::Error::Exhausted { .. },
-        ) => Code::ResourceExhausted,
+        )
+        | Error::DeviceMemory { .. } => Code::ResourceExhausted,
         Error::Device(error) if error.is_out_of_memory() => Code::ResourceExhausted,
         Error::Device(error) if error.is_final() => Code::Unavailable,
         Error::DeadlineExceeded => Code::DeadlineExceeded,

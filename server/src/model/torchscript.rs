@@ -271,9 +271,10 @@ impl Plan {
         &self,
         run: impl FnOnce(&[torch::Argument]) -> Result<Vec<torch::Output>, String>,
         inputs: Vec<Option<Placed>>,
+        location: Location,
     ) -> Result<Vec<Placed>, Error> {
         let values = run(&self.arguments(inputs)?);
-        let values = values.map_err(|text| Error::Forward(concise(&text)))?;
+        let values = values.map_err(|text| Error::thrown(&text, location))?;
         outputs::collect(&self.signature.outputs, values)
     }
 

@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
+use forebay_proto::inference::ModelParameter;
+use tokio::sync::watch;
+
 use super::{
     Served, mode,
     warmup::{self, Warmup},
 };
-use forebay_proto::inference::ModelParameter;
-
 use crate::{
     admission::Budget,
     device::{self, AnyDevice, Device, Location},
@@ -39,6 +40,8 @@ pub struct Loader {
     pub intra_op_threads: usize,
     /// What the warm-up of a version may take, save for what its configuration asks for.
     pub warmup_timeout: Duration,
+    /// Told the reason when a device that models run on fails for good.
+    pub failed: watch::Sender<Option<String>>,
 }
 
 /// A version of a model cannot be served.
@@ -154,14 +157,19 @@ impl Loader {
         context: &Arc<Context>,
         index: usize,
     ) -> Result<Pipeline, Error> {
-        Ok(Pipeline::spawn_cold(Parts {
+        let failed = self.failed.clone();
+        let pipeline = Pipeline::spawn_cold(Parts {
             device: Arc::clone(device),
             scheduler: Arc::clone(&served.scheduler),
             index,
             instance: model.instance(device.location())?,
             context: Arc::clone(context),
             config: mode::own(&served.settings, self.executor)?,
-        })?)
+        })?;
+        // After the pipeline's own listener: by then the model is not ready any more.
+        let tell = move |reason: &str| failed.send_replace(Some(reason.to_owned()));
+        device.outage().listen(move |reason| drop(tell(reason)));
+        Ok(pipeline)
     }
 }
 

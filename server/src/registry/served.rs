@@ -37,6 +37,11 @@ impl Served {
             .unwrap_or(0)
     }
 
+    /// Returns why the version takes no more requests: its device has failed.
+    pub fn failure(&self) -> Option<&str> {
+        self.scheduler.failure()
+    }
+
     /// Waits for the instances to end. Close the scheduler first.
     pub(super) fn join(&self) {
         let mut pipelines = self

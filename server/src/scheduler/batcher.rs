@@ -135,6 +135,13 @@ impl<T> Batcher<T> {
         Some(item.value)
     }
 
+    /// Takes all requests out, in order of arrival.
+    pub fn into_values(self) -> Vec<T> {
+        let items = self.groups.into_iter().flat_map(|group| group.items);
+        let items: BTreeMap<Ticket, Item<T>> = items.collect();
+        items.into_values().map(|item| item.value).collect()
+    }
+
     /// Decides what an instance with room should do now. With `hurry` nothing waits for company.
     pub fn poll(&mut self, now: Instant, hurry: bool) -> Decision<T> {
         // The oldest first, but a full batch of one shape does not wait for the company of another.

@@ -153,6 +153,13 @@ impl<T> Sequences<T> {
         Some(item.value)
     }
 
+    /// Takes all requests out, in order of arrival.
+    pub fn into_values(self) -> Vec<T> {
+        let open = self.slots.into_iter().flatten().chain(self.backlog);
+        let items: BTreeMap<Ticket, Item<T>> = open.flat_map(|sequence| sequence.items).collect();
+        items.into_values().map(|item| item.value).collect()
+    }
+
     /// Decides what the instance of `slot` should do now. A request of another life than the last
     /// one finds the state forgotten.
     pub fn poll(&mut self, slot: usize, now: Instant) -> Decision<(Life, T)> {

@@ -78,7 +78,7 @@ impl Builder {
                 h2d,
                 compute,
                 d2h,
-                bandwidth: None,
+                ..device::Config::default()
             };
         })
     }

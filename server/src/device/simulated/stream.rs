@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Error, clocks::Observer, lock};
+use super::{Error, clocks::Observer, lock, memory::Taken};
 use crate::{model, tensor::HostTensor};
 
 /// Operations that may wait in a stream; enqueueing one more waits, as it does on real devices.
@@ -83,8 +83,15 @@ impl Drop for Stream {
 /// What a buffer of the simulated device holds.
 #[derive(Debug)]
 pub(super) enum Content {
-    Ready(Vec<Option<HostTensor>>),
+    Ready(Tensors),
     Failed(Error),
+}
+
+/// Tensors, and the account of the memory that they take on the device.
+#[derive(Debug, Default)]
+pub(super) struct Tensors {
+    pub(super) all: Vec<Option<HostTensor>>,
+    pub(super) _taken: Option<Taken>,
 }
 
 impl Default for Content {

@@ -27,17 +27,6 @@ impl Batch {
         self.members.retain(|member| member.job.is_some());
     }
 
-    /// Lets the inputs go, once all rows are gathered.
-    pub(in super::super) fn release_inputs(&mut self) {
-        for job in self
-            .members
-            .iter_mut()
-            .filter_map(|member| member.job.as_mut())
-        {
-            job.inputs.clear();
-        }
-    }
-
     /// Joins the `rows` of the inputs, as [`Batch::gather`] does with all of them.
     pub(in super::super) fn gather_rows(
         &self,

@@ -2,37 +2,48 @@
 //!
 //! One way holds the title. Now and then a challenger runs in turn with it, on the same stretch of
 //! time, and takes the title when it wins twice in a row. The more a challenger lost by, the longer
-//! the rest until the next trial.
+//! it rests.
 //!
-//! Invariant: a way that loses runs so rarely that it costs no more than [`SHARE`] of the time.
+//! Invariant: a way that loses runs so rarely that it costs no more than one in [`SHARE`] of the
+//! time.
 
 use std::time::Duration;
 
 use super::{Path, window::Window};
 
-/// Part of the time that trials may cost: one in this many.
-const SHARE: f64 = 200.0;
+/// Part of the time that the trials of one challenger may cost: one in this many.
+const SHARE: f64 = 400.0;
 
 /// A challenger must be this much faster, so that equals do not take turns.
 const MARGIN: f64 = 0.99;
 
-/// Batches between two trials, at least. Whether a trial could gain is looked at as often.
-const REST: u32 = 64;
+/// And to cut what is whole, or finer, this much: pieces cost the host more, whatever the clock says.
+const CUT_MARGIN: f64 = 0.95;
 
-/// And at most, however much a challenger lost by.
-const LONGEST_REST: f64 = 65_536.0;
-
-/// Batches after a change, whatever the old holder then lost by: the two may be close.
-const SETTLING: u32 = 1024;
-
-/// Batches before the first trial: as many as it takes to know the times of the stages.
-const FIRST: u32 = 8;
-
-/// The time of the holder has moved when it differs by this factor from what it was.
-const MOVED: f64 = 1.25;
+/// How long a trial lasts at least, and the most batches that it takes for that: what disturbs a
+/// host for a moment must not decide it.
+const LASTS: (Duration, u32) = (Duration::from_millis(10), 128);
 
 /// Trials that a challenger must win in a row.
 const WINS: u32 = 2;
+
+/// The time of the holder has moved when it differs by this factor from what it was; then everyone
+/// may challenge it again.
+const MOVED: f64 = 1.25;
+
+/// Batches before the first trial, and between the first ones of several rivals: as many as it takes
+/// to know the times of the stages.
+const FIRST: u64 = 8;
+
+/// Batches after which to look again whether a trial would gain.
+const LOOK: u64 = 64;
+
+/// Batches for which a challenger rests after it lost, at least and at most.
+const REST: (f64, f64) = (256.0, 65_536.0);
+
+/// Batches for which a holder that lost rests, since the two may be close, and which lie between two
+/// moves of its time.
+const SETTLING: u64 = 1024;
 
 /// A stretch of batches that take turns between the holder's way and the challenger's.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +70,18 @@ impl Trial {
         Self { challenger, ..self }
     }
 
+    /// Makes it longer where batches take `each` and it would be over too soon.
+    pub(super) fn at_least(self, each: Duration) -> Self {
+        let nanos = LASTS.0.as_nanos() / each.as_nanos().max(1);
+        let length = u32::try_from(nanos).unwrap_or(u32::MAX).min(LASTS.1);
+        let length = self.length.max(length);
+        Self {
+            block: self.block * length / self.length,
+            length,
+            ..self
+        }
+    }
+
     /// Returns whether the next batch goes the challenger's way; `None` at the end.
     pub(super) fn step(&mut self) -> Option<bool> {
         let at = self.step;
@@ -71,32 +94,37 @@ impl Trial {
 #[derive(Debug)]
 pub(super) struct Contest {
     holder: Path,
-    times: Vec<(Path, Window)>,
-    /// Batches since the last trial.
-    since: u32,
-    /// Batches after which the next may be.
-    rest: u32,
-    /// Batches after which to look whether one would gain.
-    look: u32,
+    ways: Vec<Way>,
+    /// Batches so far.
+    count: u64,
+    /// The count at which to look whether a trial would gain.
+    look: u64,
     /// What the holder took at the last trial.
     settled: Option<Duration>,
+    /// The count until which no move of the holder's time counts.
+    moves: u64,
     /// The last challenger to win, and how often in a row.
     wins: Option<(Path, u32)>,
-    /// Which rival is next.
-    next: usize,
+}
+
+#[derive(Debug)]
+struct Way {
+    path: Path,
+    times: Window,
+    /// The count until which it rests.
+    rests: u64,
 }
 
 impl Contest {
     pub(super) fn new(holder: Path) -> Self {
         Self {
             holder,
-            times: Vec::new(),
-            since: 0,
-            rest: FIRST,
+            ways: Vec::new(),
+            count: 0,
             look: FIRST,
             settled: None,
+            moves: 0,
             wins: None,
-            next: 0,
         }
     }
 
@@ -106,91 +134,86 @@ impl Contest {
 
     /// Learns the time of a batch.
     pub(super) fn record(&mut self, path: Path, took: Duration) {
-        match self.times.iter_mut().find(|(known, _)| *known == path) {
-            Some((_, window)) => window.add(took),
-            None => {
-                let mut window = Window::default();
-                window.add(took);
-                self.times.push((path, window));
-            }
-        }
+        self.way(path).times.add(took);
     }
 
     /// Returns the ways next to the holder's, in at most `most` pieces.
     pub(super) fn rivals(&self, most: usize, may_inline: bool) -> Vec<Path> {
         let whole = match self.holder {
-            Path::Inline => vec![Path::Stages],
-            Path::Stages if may_inline => vec![Path::Inline],
-            Path::Stages => vec![],
-            Path::Cut(2) => vec![Path::Stages],
-            Path::Cut(pieces) => vec![Path::Cut(pieces / 2)],
+            Path::Inline => Some(Path::Stages),
+            Path::Stages => may_inline.then_some(Path::Inline),
+            Path::Cut(2) => Some(Path::Stages),
+            Path::Cut(pieces) => Some(Path::Cut(pieces / 2)),
         };
-        let finer = match self.holder {
-            Path::Cut(pieces) => 2 * pieces,
-            Path::Inline | Path::Stages => 2,
-        };
+        let finer = 2 * self.holder.pieces();
         let finer = (finer <= most).then_some(Path::Cut(finer));
-        finer.into_iter().chain(whole).collect()
+        whole.into_iter().chain(finer).collect()
     }
 
     /// Counts a batch, and returns who is to challenge the holder now, if anyone. `bound` tells the
-    /// least time that a way could take.
+    /// least time that a way could take; `handicap` is added to what was measured inline.
     pub(super) fn challenger(
         &mut self,
         rivals: &[Path],
+        handicap: Duration,
         bound: impl Fn(Path) -> Option<Duration>,
     ) -> Option<Path> {
-        self.since = self.since.saturating_add(1);
-        if self.since < self.look {
+        self.count += 1;
+        if self.count < self.look {
             return None;
         }
-        self.look = self.since.saturating_add(REST);
-        let now = self.median(self.holder)?;
+        self.look = self.count + LOOK;
+        let now = self.median(self.holder, handicap)?;
         let moved = self.settled.is_some_and(|then| {
-            let factor = now.div_duration_f64(then.max(Duration::from_nanos(1)));
+            let factor = ratio(now, then);
             !(1.0 / MOVED..MOVED).contains(&factor)
         });
-        if self.since < self.rest && !moved {
-            return None;
+        if moved && self.count >= self.moves {
+            self.moves = self.count + SETTLING;
+            self.settled = Some(now);
+            self.ways.iter_mut().for_each(|way| way.rests = 0);
         }
-        let could_win =
-            |path: Path| bound(path).is_some_and(|bound| bound < now.mul_f64(self.margin(path)));
-        if let Some((path, _)) = self.wins
-            && rivals.contains(&path)
-        {
-            return Some(path);
+        let may_win =
+            |path: &Path| bound(*path).is_some_and(|bound| bound < now.mul_f64(self.margin(*path)));
+        let winner = self.wins.map(|(path, _)| path);
+        let mut ready = rivals
+            .iter()
+            .copied()
+            .filter(|path| self.rests(*path) <= self.count);
+        let found = match winner.filter(|path| rivals.contains(path)) {
+            Some(path) => Some(path),
+            None => ready.find(may_win),
+        };
+        if found.is_some() {
+            // Where there is another, it need not wait for long.
+            self.look = self.count + FIRST;
         }
-        let found = (0..rivals.len())
-            .map(|step| rivals[(self.next + step) % rivals.len()])
-            .find(|&path| could_win(path));
-        self.next = self.next.wrapping_add(1);
         found
     }
 
     /// Begins a trial: only what is measured side by side is compared.
     pub(super) fn begin(&mut self) {
-        self.times.iter_mut().for_each(|(_, window)| window.clear());
+        self.ways.iter_mut().for_each(|way| way.times.clear());
     }
 
-    /// Ends a trial.
-    pub(super) fn judge(&mut self, trial: &Trial) {
-        let challenger = trial.challenger;
-        self.since = 0;
-        self.rest = REST;
-        self.look = REST;
-        if challenger == self.holder {
-            return;
-        }
-        let (Some(holds), Some(challenges)) = (self.median(self.holder), self.median(challenger))
-        else {
+    /// Ends a trial. `handicap` is added to what was measured inline.
+    pub(super) fn judge(&mut self, trial: &Trial, handicap: Duration) {
+        let (holder, challenger) = (self.holder, trial.challenger);
+        let times = [holder, challenger].map(|path| self.median(path, handicap));
+        let [Some(holds), Some(challenges)] = times else {
+            // Others came in between. It tries again.
+            self.look = self.count + LOOK;
             return;
         };
+        if challenger == holder {
+            return;
+        }
         self.settled = Some(holds);
-        let ratio = challenges.div_duration_f64(holds.max(Duration::from_nanos(1)));
+        let ratio = ratio(challenges, holds);
         if ratio >= self.margin(challenger) {
             self.wins = None;
-            let cost = f64::from(trial.length / 2) * (ratio - 1.0).max(0.0);
-            self.rest = rest_after(cost);
+            let cost = f64::from(trial.length / 2) * (ratio - 1.0);
+            self.way(challenger).rests = self.count + rest_after(cost);
             return;
         }
         let wins = match self.wins {
@@ -199,42 +222,61 @@ impl Contest {
         };
         if wins < WINS {
             self.wins = Some((challenger, wins));
-            (self.rest, self.look) = (0, 0);
+            self.look = 0;
         } else {
             self.wins = None;
             self.holder = challenger;
             self.settled = Some(challenges);
-            self.next = 0;
-            // A finer cut may be better still, and is not what was beaten.
-            self.rest = match challenger {
-                Path::Cut(_) => REST / 8,
-                Path::Inline | Path::Stages => SETTLING,
-            };
-            self.look = self.rest.min(REST);
+            self.way(holder).rests = self.count + SETTLING;
         }
     }
 
-    /// Where both are as fast on their own, the next batch may as well begin before the end of this
-    /// one.
     fn margin(&self, challenger: Path) -> f64 {
-        match (self.holder, challenger) {
-            (Path::Inline, Path::Stages) => 1.0,
-            _ => MARGIN,
+        if challenger.pieces() > self.holder.pieces() {
+            CUT_MARGIN
+        } else {
+            MARGIN
         }
     }
 
-    fn median(&self, path: Path) -> Option<Duration> {
-        let (_, window) = self.times.iter().find(|(known, _)| *known == path)?;
-        window.median()
+    fn median(&self, path: Path, handicap: Duration) -> Option<Duration> {
+        let way = self.ways.iter().find(|way| way.path == path)?;
+        let median = way.times.median()?;
+        Some(match path {
+            Path::Inline => median + handicap,
+            Path::Stages | Path::Cut(_) => median,
+        })
     }
+
+    fn rests(&self, path: Path) -> u64 {
+        let way = self.ways.iter().find(|way| way.path == path);
+        way.map_or(0, |way| way.rests)
+    }
+
+    fn way(&mut self, path: Path) -> &mut Way {
+        let at = self.ways.iter().position(|way| way.path == path);
+        let at = at.unwrap_or_else(|| {
+            self.ways.push(Way {
+                path,
+                times: Window::default(),
+                rests: 0,
+            });
+            self.ways.len() - 1
+        });
+        &mut self.ways[at]
+    }
+}
+
+fn ratio(one: Duration, other: Duration) -> f64 {
+    one.div_duration_f64(other.max(Duration::from_nanos(1)))
 }
 
 /// Returns for how many batches to rest after a trial that cost as much time as `cost` batches.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "between 0 and the longest rest"
+    reason = "between the least and the longest rest"
 )]
-fn rest_after(cost: f64) -> u32 {
-    (cost * SHARE).clamp(f64::from(REST), LONGEST_REST) as u32
+fn rest_after(cost: f64) -> u64 {
+    (cost * SHARE).clamp(REST.0, REST.1) as u64
 }

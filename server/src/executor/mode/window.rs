@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// Samples that are kept.
-const KEPT: usize = 32;
+const KEPT: usize = 64;
 
 /// Samples below which nothing is said.
 const ENOUGH: usize = 5;

@@ -1,29 +1,66 @@
-//! Faults that are planted in the pipeline, and the reports of the simulated device that name them.
+//! Faults that are planted between the executor and its device, one at a time, as a pipeline with a
+//! mistake in it would make them. The simulated device must report each, and name both sides.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
 use super::rig::*;
 use crate::{
-    device::{self, Device, Location, Simulated, Work},
+    device::{self, Device, Location, Outage, Simulated, Work},
     executor::Mode,
     memory::Pool,
     repository::Scheduling,
+    scheduler::Pending,
     tensor::HostTensor,
 };
 
-/// A device on which one stage forgets to wait for the one before it.
+/// The mistakes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plant {
+    Nothing,
+    ComputeForgetsTheUpload,
+    D2hForgetsThePass,
+    HostForgetsToSynchronize,
+    FreesWhatIsStillWritten,
+    RecordsTooEarly,
+    WaitsOnAnotherStream,
+}
+
+type Event = <Simulated as Device>::Event;
+
+/// A simulated device in the hands of a pipeline with a mistake.
 #[derive(Debug)]
-struct ForgetsToWait {
+struct Planted {
     device: Simulated,
-    forgets: &'static str,
+    plant: Plant,
+    /// The event that was recorded too early.
+    early: Mutex<Option<Event>>,
+    /// The stream that has nothing to wait for.
+    elsewhere: Mutex<<Simulated as Device>::Stream>,
+    /// The answer that is given up once the upload is enqueued.
+    victim: Option<Mutex<mpsc::Receiver<Pending>>>,
 }
 
 #[derive(Debug)]
 struct Named(<Simulated as Device>::Stream, String);
 
-impl Device for ForgetsToWait {
+impl Planted {
+    fn new(device: &Simulated, plant: Plant) -> Self {
+        Self {
+            device: device.clone(),
+            plant,
+            early: Mutex::default(),
+            elsewhere: Mutex::new(device.open_stream("elsewhere").unwrap()),
+            victim: None,
+        }
+    }
+}
+
+impl Device for Planted {
     type Stream = Named;
-    type Event = <Simulated as Device>::Event;
+    type Event = Event;
     type Buffer = <Simulated as Device>::Buffer;
 
     fn location(&self) -> Location {
@@ -44,7 +81,14 @@ impl Device for ForgetsToWait {
         tensors: Vec<Option<HostTensor>>,
         on_host: &[bool],
     ) -> Result<Self::Buffer, device::Error> {
-        self.device.upload(&stream.0, tensors, on_host)
+        if self.plant == Plant::RecordsTooEarly {
+            *self.early.lock().unwrap() = Some(self.device.record(&stream.0)?);
+        }
+        let buffer = self.device.upload(&stream.0, tensors, on_host)?;
+        if let Some(victim) = &self.victim {
+            drop(victim.lock().unwrap().recv().unwrap());
+        }
+        Ok(buffer)
     }
     fn launch(
         &self,
@@ -61,41 +105,142 @@ impl Device for ForgetsToWait {
     ) -> Result<Self::Buffer, device::Error> {
         self.device.download(&stream.0, outputs)
     }
-    fn record(&self, stream: &Named) -> Result<Self::Event, device::Error> {
-        self.device.record(&stream.0)
-    }
-    fn wait(&self, stream: &Named, event: &Self::Event) -> Result<(), device::Error> {
-        if stream.1.starts_with(self.forgets) {
-            return Ok(());
+    fn record(&self, stream: &Named) -> Result<Event, device::Error> {
+        match self.early.lock().unwrap().take() {
+            Some(early) => Ok(early),
+            None => self.device.record(&stream.0),
         }
-        self.device.wait(&stream.0, event)
     }
-    fn synchronize(&self, event: &Self::Event) -> Result<(), device::Error> {
-        self.device.synchronize(event)
+    fn wait(&self, stream: &Named, event: &Event) -> Result<(), device::Error> {
+        match self.plant {
+            Plant::ComputeForgetsTheUpload if stream.1.starts_with("compute") => Ok(()),
+            Plant::D2hForgetsThePass if stream.1.starts_with("d2h") => Ok(()),
+            Plant::WaitsOnAnotherStream if stream.1.starts_with("compute") => {
+                self.device.wait(&self.elsewhere.lock().unwrap(), event)
+            }
+            _ => self.device.wait(&stream.0, event),
+        }
+    }
+    fn synchronize(&self, event: &Event) -> Result<(), device::Error> {
+        match self.plant {
+            Plant::HostForgetsToSynchronize | Plant::FreesWhatIsStillWritten => Ok(()),
+            _ => self.device.synchronize(event),
+        }
     }
     fn finish(&self, downloaded: Self::Buffer) -> Result<Vec<HostTensor>, device::Error> {
         self.device.finish(downloaded)
     }
-    fn elapsed(&self, from: &Self::Event, to: &Self::Event) -> Duration {
+    fn elapsed(&self, from: &Event, to: &Event) -> Duration {
         self.device.elapsed(from, to)
+    }
+    fn reclaim(&self) {
+        self.device.reclaim();
+    }
+    fn outage(&self) -> &Outage {
+        self.device.outage()
+    }
+}
+
+/// Runs a request on a pipeline with the mistake, in each mode, and checks that its answer and the
+/// device's report name `user` and `writer`.
+fn is_found_out(plant: Plant, user: &str, writer: &str) {
+    for mode in [Mode::Stages, Mode::Inline] {
+        let simulated = (*stage_times(1, 1, 1)).clone();
+        let device = Arc::new(Planted::new(&simulated, plant));
+        let rig = rig(device, &Scheduling::Each, 3, mode);
+        let error = wait(rig.submit(1, 7)).unwrap_err().to_string();
+        let report = simulated.hazards()[0].to_string();
+        for text in [error, report] {
+            assert!(
+                text.contains(user) && text.contains(writer),
+                "{mode:?}: {text}"
+            );
+        }
+        rig.finish();
+    }
+}
+
+/// Runs a request that is given up while its inputs are written, and returns the reports.
+fn give_up_after_the_upload(plant: Plant, mode: Mode) -> Vec<String> {
+    let simulated = (*stage_times(1, 1, 1)).clone();
+    let (give_up, victim) = mpsc::sync_channel(1);
+    let mut device = Planted::new(&simulated, plant);
+    device.victim = Some(Mutex::new(victim));
+    let rig = rig(Arc::new(device), &Scheduling::Each, 3, mode);
+    give_up.send(rig.submit(1, 7)).unwrap();
+    rig.finish();
+    let hazards = simulated.hazards();
+    hazards.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_pass_that_does_not_wait_for_its_inputs_is_found_out() {
+    is_found_out(
+        Plant::ComputeForgetsTheUpload,
+        "a forward pass on 'compute-0'",
+        "upload 1 on 'h2d-0'",
+    );
+}
+
+#[test]
+fn a_download_that_does_not_wait_for_the_pass_is_found_out() {
+    is_found_out(
+        Plant::D2hForgetsThePass,
+        "a download on 'd2h-0'",
+        "forward pass 1 on 'compute-0'",
+    );
+}
+
+#[test]
+fn a_host_that_reads_before_it_synchronizes_is_found_out() {
+    is_found_out(
+        Plant::HostForgetsToSynchronize,
+        "a read by the host on 'host'",
+        "download 1 on 'd2h-0'",
+    );
+}
+
+#[test]
+fn memory_that_is_freed_while_it_is_written_is_found_out() {
+    for mode in [Mode::Stages, Mode::Inline] {
+        let reports = give_up_after_the_upload(Plant::FreesWhatIsStillWritten, mode);
+        assert!(
+            reports[0].contains("a free by the host") && reports[0].contains("upload 1 on 'h2d-0'"),
+            "{reports:?}"
+        );
     }
 }
 
 #[test]
-fn a_pipeline_that_forgets_an_event_is_found_out() {
-    for (forgets, user, writer) in [
-        ("compute", "a forward pass on 'compute-0'", "on 'h2d-0'"),
-        ("d2h", "a download on 'd2h-0'", "on 'compute-0'"),
-    ] {
+fn an_event_that_is_recorded_too_early_is_found_out() {
+    is_found_out(
+        Plant::RecordsTooEarly,
+        "a forward pass on 'compute-0'",
+        "upload 1 on 'h2d-0'",
+    );
+}
+
+#[test]
+fn an_event_that_another_stream_waits_for_is_found_out() {
+    is_found_out(
+        Plant::WaitsOnAnotherStream,
+        "a forward pass on 'compute-0'",
+        "upload 1 on 'h2d-0'",
+    );
+}
+
+#[test]
+fn without_a_mistake_nothing_is_reported() {
+    for mode in [Mode::Stages, Mode::Inline] {
         let simulated = (*stage_times(1, 1, 1)).clone();
-        let device = Arc::new(ForgetsToWait {
-            device: simulated.clone(),
-            forgets,
-        });
-        let rig = rig(Arc::clone(&device), &Scheduling::Each, 3, Mode::Stages);
-        let error = wait(rig.submit(1, 7)).unwrap_err().to_string();
-        assert!(error.contains(user) && error.contains(writer), "{error}");
-        assert!(simulated.hazards()[0].to_string().contains(user));
+        let device = Arc::new(Planted::new(&simulated, Plant::Nothing));
+        let rig = rig(device, &Scheduling::Each, 3, mode);
+        wait(rig.submit(1, 7)).unwrap();
         rig.finish();
+        assert_clean(&simulated);
+        assert_eq!(
+            give_up_after_the_upload(Plant::Nothing, mode),
+            Vec::<String>::new()
+        );
     }
 }

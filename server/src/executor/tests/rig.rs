@@ -1,6 +1,7 @@
 //! A pipeline over a model that echoes, with what it takes to look at both.
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroUsize,
     sync::{
         Arc,
@@ -13,7 +14,10 @@ use forebay_proto::{DataType, Shape, Tensor};
 
 use super::super::*;
 use crate::{
-    device::{Simulated, simulated::Costs, simulated::Link},
+    device::{
+        Simulated,
+        simulated::{Costs, Fault, FaultKind, Faults, Link},
+    },
     memory::Pool,
     model,
     repository::{DynamicBatching, Scheduling},
@@ -48,7 +52,7 @@ impl Instance for Echo {
 
 pub(super) struct Rig {
     pub(super) scheduler: Arc<Scheduler>,
-    pub(super) pipeline: Pipeline,
+    pub(super) pipelines: Vec<Pipeline>,
     pub(super) budget: Budget,
     pub(super) statistics: Arc<Statistics>,
     pub(super) passes: Arc<AtomicUsize>,
@@ -63,43 +67,80 @@ pub(super) fn spec(name: &str) -> TensorSpec {
     }
 }
 
+/// Makes an instance that counts in `passes`.
+pub(super) fn echo(passes: &Arc<AtomicUsize>) -> Box<dyn Instance> {
+    Box::new(Echo(Arc::clone(passes)))
+}
+
+/// How a rig is wired.
+#[derive(Debug, Clone)]
+pub(super) struct Wiring {
+    pub(super) scheduling: Scheduling,
+    pub(super) depth: usize,
+    pub(super) mode: Mode,
+    pub(super) instances: usize,
+    pub(super) micro_batches: MicroBatches,
+}
+
 pub(super) fn rig<D: Device>(
     device: Arc<D>,
     scheduling: &Scheduling,
     depth: usize,
     mode: Mode,
 ) -> Rig {
-    let scheduler = Arc::new(Scheduler::new(scheduling, 8, 1, 1000));
+    let passes = Arc::<AtomicUsize>::default();
+    let wiring = Wiring {
+        scheduling: scheduling.clone(),
+        depth,
+        mode,
+        instances: 1,
+        micro_batches: MicroBatches::Auto,
+    };
+    let mut rig = rig_of(&device, &wiring, || echo(&passes));
+    rig.passes = passes;
+    rig
+}
+
+/// Makes a rig of instances of another kind.
+pub(super) fn rig_of<D: Device>(
+    device: &Arc<D>,
+    wiring: &Wiring,
+    instance: impl Fn() -> Box<dyn Instance>,
+) -> Rig {
+    let instances = wiring.instances;
+    let scheduler = Arc::new(Scheduler::new(&wiring.scheduling, 8, instances, 1000));
     let budget = Budget::new("test", 1 << 20);
     let statistics = Arc::<Statistics>::default();
-    let passes = Arc::<AtomicUsize>::default();
-    let pipeline = Pipeline::spawn(Parts {
-        device,
-        scheduler: Arc::clone(&scheduler),
-        index: 0,
-        instance: Box::new(Echo(Arc::clone(&passes))),
-        context: Arc::new(Context {
-            signature: Signature {
-                inputs: vec![spec("x")],
-                outputs: vec![spec("y")],
-                max_batch_size: 8,
+    let pipelines = (0..instances).map(|index| {
+        Pipeline::spawn(Parts {
+            device: Arc::clone(device),
+            scheduler: Arc::clone(&scheduler),
+            index,
+            instance: instance(),
+            context: Arc::new(Context {
+                signature: Signature {
+                    inputs: vec![spec("x")],
+                    outputs: vec![spec("y")],
+                    max_batch_size: 8,
+                },
+                host_inputs: vec![],
+                budget: budget.clone(),
+                statistics: Arc::clone(&statistics),
+            }),
+            config: Config {
+                pipeline_depth: NonZeroUsize::new(wiring.depth).unwrap(),
+                mode: wiring.mode,
+                micro_batches: wiring.micro_batches,
             },
-            host_inputs: vec![],
-            budget: budget.clone(),
-            statistics: Arc::clone(&statistics),
-        }),
-        config: Config {
-            pipeline_depth: NonZeroUsize::new(depth).unwrap(),
-            mode,
-            ..Config::default()
-        },
+        })
+        .unwrap()
     });
     Rig {
+        pipelines: pipelines.collect(),
         scheduler,
-        pipeline: pipeline.unwrap(),
         budget,
         statistics,
-        passes,
+        passes: Arc::default(),
     }
 }
 
@@ -111,8 +152,15 @@ impl Rig {
     }
 
     pub(super) fn job(&self, rows: usize, byte: u8, reply: Reply) -> Job {
+        self.job_of(vec![byte; 4 * rows], reply)
+    }
+
+    /// Makes a job of rows of 4 bytes.
+    pub(super) fn job_of(&self, bytes: Vec<u8>, reply: Reply) -> Job {
+        let rows = bytes.len() / 4;
+        let permit = self.budget.charge(bytes.len() as u64);
         let shape = Shape::new(vec![i64::try_from(rows).unwrap(), 4]).unwrap();
-        let input = Tensor::new("x", DataType::Uint8, shape, vec![byte; 4 * rows]).unwrap();
+        let input = Tensor::new("x", DataType::Uint8, shape, bytes).unwrap();
         Job {
             model: "echo".to_owned(),
             inputs: vec![Some(input)],
@@ -120,17 +168,19 @@ impl Rig {
             deadline: None,
             sequence: None,
             life: None,
-            permit: Some(self.budget.charge(4 * rows as u64)),
+            permit: Some(permit),
             timings: Timings::new(Instant::now()),
             reply,
         }
     }
 
-    /// Ends the pipeline and checks that nothing is held any more.
+    /// Ends the pipelines and checks that nothing is held any more. Returns the most batches that
+    /// were in flight in one of them.
     pub(super) fn finish(self) -> usize {
-        let peak = self.pipeline.peak_in_flight();
+        let peaks = self.pipelines.iter().map(Pipeline::peak_in_flight);
+        let peak = peaks.max().unwrap_or(0);
         self.scheduler.close();
-        self.pipeline.join();
+        self.pipelines.into_iter().for_each(Pipeline::join);
         assert_eq!(self.budget.used(), 0);
         peak
     }
@@ -160,8 +210,35 @@ pub(super) fn stage_times(h2d: u64, compute: u64, d2h: u64) -> Arc<Simulated> {
 }
 
 pub(super) fn batching() -> Scheduling {
+    batching_for(Duration::ZERO)
+}
+
+/// Batches wait so long for company; a full one goes at once.
+pub(super) fn batching_for(max_queue_delay: Duration) -> Scheduling {
     Scheduling::Dynamic(DynamicBatching {
         preferred_batch_sizes: vec![],
-        max_queue_delay: Duration::ZERO,
+        max_queue_delay,
     })
+}
+
+/// A device that takes no time, and on which things go wrong.
+pub(super) fn faulty(faults: Faults) -> Arc<Simulated> {
+    let pool = Pool::new(1 << 20);
+    Arc::new(Simulated::with_faults(Costs::default(), pool, faults))
+}
+
+/// One operation that fails.
+pub(super) fn fault(number: u64, kind: FaultKind, at_once: bool) -> Faults {
+    Faults {
+        operations: BTreeMap::from([(number, Fault { kind, at_once })]),
+        ..Faults::default()
+    }
+}
+
+/// Checks that the device has all its memory back, also that of the host which it copies to, and
+/// that it was used in order.
+pub(super) fn assert_clean(device: &Simulated) {
+    assert_eq!(device.hazards(), []);
+    assert_eq!(device.taken_bytes(), 0, "memory of the device is lost");
+    assert_eq!(device.pool().usage().leased_bytes, 0, "slabs are lost");
 }

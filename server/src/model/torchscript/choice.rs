@@ -86,7 +86,8 @@ fn compare(plan: &Plan, mut saved: Module) -> Result<Choice, Error> {
 }
 
 fn answer(plan: &Plan, module: &mut Module) -> Result<Vec<Placed>, Error> {
-    plan.forward(|values| module.forward(values), request(plan, 1)?)
+    let inputs = request(plan, 1)?;
+    plan.forward(|values| module.forward(values), inputs, Location::Host)
 }
 
 /// Loads the model in `form`, if it then answers as expected.

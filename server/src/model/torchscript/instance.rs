@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Plan, limit_threads, load};
 use crate::{
     device::Location,
-    model::{Error, Instance, concise},
+    model::{Error, Instance},
     tensor::Placed,
     torch::{Module, SharedModule},
 };
@@ -43,9 +43,16 @@ impl Loaded {
 impl Instance for Loaded {
     fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error> {
         limit_threads(self.plan.settings.intra_op_threads);
-        match &mut self.copy {
-            Copy::Own(module) => self.plan.forward(|values| module.forward(values), inputs),
-            Copy::Shared(module) => self.plan.forward(|values| module.forward(values), inputs),
+        let Self {
+            plan,
+            copy,
+            location,
+        } = self;
+        match copy {
+            Copy::Own(module) => plan.forward(|values| module.forward(values), inputs, *location),
+            Copy::Shared(module) => {
+                plan.forward(|values| module.forward(values), inputs, *location)
+            }
         }
     }
 
@@ -55,7 +62,7 @@ impl Instance for Loaded {
         };
         if self.plan.schema.has_reset {
             let done = module.reset();
-            return done.map_err(|text| Error::Forward(concise(&text)));
+            return done.map_err(|text| Error::thrown(&text, self.location));
         }
         let form = self.plan.form(self.location);
         *module = load(&self.plan.file, form, self.location)?;

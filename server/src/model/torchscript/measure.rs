@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Form, Module, Plan, choice};
-use crate::model::Error;
+use crate::{device::Location, model::Error};
 
 /// For each batch size, unless the fewest passes take longer.
 const BUDGET: Duration = Duration::from_millis(150);
@@ -78,7 +78,7 @@ fn duel(
 fn pass(plan: &Plan, module: &mut Module, rows: usize) -> Result<Duration, Error> {
     let inputs = choice::request(plan, rows)?;
     let began = Instant::now();
-    plan.forward(|values| module.forward(values), inputs)?;
+    plan.forward(|values| module.forward(values), inputs, Location::Host)?;
     Ok(began.elapsed())
 }
 

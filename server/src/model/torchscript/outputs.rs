@@ -5,8 +5,9 @@ use forebay_proto::{DataType, Shape};
 use tch::{Device, TchError, Tensor};
 
 use crate::{
+    device::Location,
     model::{
-        Error, concise,
+        Error,
         schema::{all_places, indexed},
     },
     signature::TensorSpec,
@@ -34,7 +35,7 @@ fn places(specs: &[TensorSpec]) -> Vec<usize> {
 }
 
 fn from_tensor(spec: &TensorSpec, tensor: &Tensor) -> Result<Placed, Error> {
-    let failed = |error: TchError| Error::Forward(concise(&error.to_string()));
+    let failed = |error: TchError| Error::thrown(&error.to_string(), Location::Host);
     let kind = tensor.f_kind().map_err(failed)?;
     let Some(datatype) = datatype(kind).filter(|datatype| *datatype == spec.datatype) else {
         return Err(mismatch(spec, &format!("{kind:?}"), spec.datatype.name()));
@@ -58,7 +59,12 @@ fn from_tensor(spec: &TensorSpec, tensor: &Tensor) -> Result<Placed, Error> {
 
 /// As on the host: dense, and copied where the model kept the memory. Both are enqueued.
 fn on_device(spec: &TensorSpec, tensor: &Tensor) -> Result<Placed, Error> {
-    let failed = |error: TchError| Error::Forward(concise(&error.to_string()));
+    let place = match tensor.device() {
+        // Accelerators that are not CUDA's have no number here; only the kind of place matters.
+        Device::Cuda(index) => Location::Accelerator(u32::try_from(index).unwrap_or_default()),
+        _ => Location::Accelerator(0),
+    };
+    let failed = |error: TchError| Error::thrown(&error.to_string(), place);
     let tensor = if torch::is_shared(tensor) {
         tensor.f_detach_copy().map_err(failed)?
     } else {

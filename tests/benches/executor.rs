@@ -1,0 +1,228 @@
+//! `executor`: the pipeline on the simulated device, through the real scheduler. Throughput against
+//! the slowest stage; what is measured and chosen against running inline, at every batch size; a
+//! large batch in pieces against the same batch whole.
+
+use std::time::Duration;
+
+use forebay_server::{
+    device::simulated::{Costs, Link},
+    executor::{Config, Mode},
+};
+use forebay_tests::{
+    figures::Report,
+    pipelines::{Bench, ROW_BYTES, auto, compare, median, whole},
+};
+
+/// As the rows are worded.
+const LEAST_OF_BOUND: f64 = 0.95;
+const LEAST_OF_INLINE: f64 = 0.98;
+
+/// A batch of three stages of 10 ms that is cut: clearly less than their sum.
+const MOST_OF_SUM: f64 = 0.75;
+
+const SIZES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 256];
+
+/// Threads that the host has once placed well or badly stay so for long, so that each comparison is
+/// made with new ones, several times.
+const ROUNDS: usize = 3;
+const SHORT_ROUNDS: usize = 9;
+/// Below this, what the host does with threads is more than the batch itself.
+const SHORT: Duration = Duration::from_micros(400);
+const PAIRS: usize = 9;
+const BLOCK: Duration = Duration::from_millis(5);
+const WARM_UP: Duration = Duration::from_millis(100);
+
+fn main() -> anyhow::Result<()> {
+    let began = std::time::Instant::now();
+    let mut report = Report::default();
+    bound(&mut report)?;
+    micro_batches(&mut report)?;
+    for shape in SHAPES {
+        for rows in SIZES {
+            for load in LOADS {
+                let start = |config| Bench::simulated(shape.costs(rows), rows, config);
+                let what = format!("{}, batch {rows}, {}", shape.name, load.name);
+                never_worse(&mut report, what, load, start)?;
+            }
+        }
+    }
+    for rows in [1, 64] {
+        for load in LOADS {
+            let what = format!("CPU, batch {rows}, {}", load.name);
+            never_worse(&mut report, what, load, |config| Bench::cpu(rows, config))?;
+        }
+    }
+    eprintln!("{:?}", began.elapsed());
+    report.write()
+}
+
+/// Throughput under saturation, over what the slowest stage allows. Counted from one answer to another:
+/// what it takes to fill the pipe is left out.
+fn bound(report: &mut Report) -> anyhow::Result<()> {
+    const SKIP: usize = 5;
+    for (name, stages, batches) in [
+        ("1:1:1", [10.0, 10.0, 10.0], 105),
+        ("1:4:1", [5.0, 20.0, 5.0], 55),
+        ("4:1:1", [20.0, 5.0, 5.0], 55),
+        ("1:1:4", [5.0, 5.0, 20.0], 55),
+        ("6.2:58.4:31.6", [6.2, 58.4, 31.6], 25),
+    ] {
+        let bench = Bench::simulated(fixed(stages), 1, auto())?;
+        let took = bench.run(batches, 8, SKIP)?;
+        let slowest = stages.into_iter().fold(0.0, f64::max) / 1e3;
+        let share = slowest * (batches - SKIP) as f64 / took.as_secs_f64();
+        let what = format!("{name}: throughput / bound of the slowest stage");
+        report.figure(what, share, "x").at_least = Some(LEAST_OF_BOUND);
+        let figures = bench.pipeline();
+        let of_busy = |nanos: u64| nanos as f64 / figures.busy_ns as f64;
+        let stages = figures.h2d_ns + figures.compute_ns + figures.d2h_ns;
+        report.figure(format!("{name}: stages / time busy"), of_busy(stages), "x");
+        let computing = of_busy(figures.computing_ns);
+        report.figure(
+            format!("{name}: time computing / time busy"),
+            computing,
+            "x",
+        );
+    }
+    Ok(())
+}
+
+/// A large batch on its own.
+fn micro_batches(report: &mut Report) -> anyhow::Result<()> {
+    const ROWS: usize = 256;
+    let stage = Duration::from_millis(10);
+    let link = Link {
+        latency: Duration::ZERO,
+        bytes_per_second: Some((ROWS * ROW_BYTES) as u64 * 100),
+    };
+    let costs = Costs {
+        h2d: link,
+        compute_per_row: stage / 256,
+        d2h: link,
+        ..Costs::default()
+    };
+    let cut = Bench::simulated(costs, ROWS, auto())?;
+    let whole = Bench::simulated(costs, ROWS, whole(Mode::Auto))?;
+    cut.run(200, 1, 0)?;
+    whole.run(20, 1, 0)?;
+    eprintln!("{:?}", cut.ways());
+    let took = cut.run(20, 1, 0)? / 20;
+    let what = "256 rows of 10/10/10 ms on their own: time / sum of the stages";
+    report
+        .figure(what, took.div_duration_f64(3 * stage), "x")
+        .at_most = Some(MOST_OF_SUM);
+    let gain = median(compare(5, || whole.run(4, 1, 0), || cut.run(4, 1, 0))?);
+    report.figure("the same: uncut / cut", gain, "x").at_least = Some(LEAST_OF_INLINE);
+    Ok(())
+}
+
+fn fixed([h2d, compute, d2h]: [f64; 3]) -> Costs {
+    let link = |ms: f64| Link {
+        latency: Duration::from_secs_f64(ms / 1e3),
+        bytes_per_second: None,
+    };
+    Costs {
+        h2d: link(h2d),
+        compute: Duration::from_secs_f64(compute / 1e3),
+        d2h: link(d2h),
+        ..Costs::default()
+    }
+}
+
+/// How the times of the stages grow with the rows, in microseconds: for the copies and for the pass,
+/// what any batch takes, and each row.
+#[derive(Clone, Copy)]
+struct Shape {
+    name: &'static str,
+    copy: [u64; 2],
+    pass: [u64; 2],
+}
+
+const SHAPES: [Shape; 3] = [
+    Shape {
+        name: "tiny copies",
+        copy: [5, 0],
+        pass: [500, 10],
+    },
+    Shape {
+        name: "like copies",
+        copy: [300, 8],
+        pass: [300, 8],
+    },
+    Shape {
+        name: "tiny pass",
+        copy: [0, 0],
+        pass: [0, 0],
+    },
+];
+
+impl Shape {
+    fn costs(&self, rows: usize) -> Costs {
+        let us = |[any, row]: [u64; 2]| Duration::from_micros(any + row * rows as u64);
+        let link = Link {
+            latency: Duration::from_micros(self.copy[0]),
+            bytes_per_second: (ROW_BYTES as u64 * 1_000_000).checked_div(self.copy[1]),
+        };
+        Costs {
+            h2d: link,
+            compute: us([self.pass[0], 0]),
+            compute_per_row: us([0, 0]) + Duration::from_micros(self.pass[1]),
+            d2h: link,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Load {
+    name: &'static str,
+    in_flight: usize,
+}
+
+const LOADS: [Load; 2] = [
+    Load {
+        name: "alone",
+        in_flight: 1,
+    },
+    Load {
+        name: "saturated",
+        in_flight: 16,
+    },
+];
+
+/// What runs inline, over what is measured and chosen: both run in turn.
+fn never_worse(
+    report: &mut Report,
+    what: String,
+    load: Load,
+    start: impl Fn(Config) -> anyhow::Result<Bench>,
+) -> anyhow::Result<()> {
+    let mut ratios = Vec::new();
+    let mut rounds = 0..ROUNDS;
+    while rounds.next().is_some() {
+        let (auto, inline) = (start(auto())?, start(whole(Mode::Inline))?);
+        let each = inline.run(20, load.in_flight, 0)? / 20;
+        let batches = |time: Duration| time.div_duration_f64(each) as usize;
+        if each < SHORT && ratios.is_empty() {
+            rounds = 1..SHORT_ROUNDS;
+        }
+        // Until the choice has settled.
+        auto.run(batches(WARM_UP).clamp(60, 1500), load.in_flight, 0)?;
+        let block = batches(BLOCK).clamp(6, 500);
+        ratios.extend(compare(
+            PAIRS,
+            || inline.run(block, load.in_flight, 0),
+            || auto.run(block, load.in_flight, 0),
+        )?);
+        let ways = auto.ways();
+        eprintln!(
+            "  {what}: {each:?} {block} {} {} {}",
+            ways.forebay_inline_count, ways.forebay_staged_count, ways.forebay_cut_count
+        );
+    }
+    let ratio = median(ratios);
+    report
+        .figure(format!("{what}: inline / auto"), ratio, "x")
+        .at_least = Some(LEAST_OF_INLINE);
+    eprintln!("{what}: {ratio:.3}");
+    Ok(())
+}

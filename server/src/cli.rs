@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Overrides},
+    device::{self, Devices},
+    memory::Pool,
     registry,
     repository::{ModelEntry, Report, Repository, Tried},
     server::{self, Server},
@@ -59,6 +61,12 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         model_repository: PathBuf,
     },
+    /// List what models can run on here, and say why there is no accelerator.
+    Devices {
+        /// A TOML file; the environment (FOREBAY__SECTION__KEY) overrides it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 /// Runs a command.
@@ -85,6 +93,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             runtime.block_on(serve(config))
         }
         Command::Check { model_repository } => check(&model_repository),
+        Command::Devices { config } => devices(config.as_deref()),
     }
 }
 
@@ -150,11 +159,12 @@ fn signals(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> 
 
 fn check(dir: &Path) -> anyhow::Result<ExitCode> {
     let scanned = Repository::open(dir)?.scan()?;
+    let devices = Devices::open(&device::Config::default(), Pool::new(0))?;
     let load = |entry: &ModelEntry| {
         let mut tried = Tried::default();
         for version in &entry.versions {
             let of_version = |text: String| format!("version {}: {text}", version.number);
-            match registry::try_load(entry, version) {
+            match registry::try_load(entry, version, &devices) {
                 Ok(facts) => {
                     let facts = facts
                         .into_iter()
@@ -173,4 +183,16 @@ fn check(dir: &Path) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn devices(config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let overrides = Overrides {
+        // Not needed here, and its absence would be a fault.
+        model_repository: Some(PathBuf::from(".")),
+        ..Overrides::default()
+    };
+    let config = Config::read(config, overrides)?;
+    let inventory = device::inventory(&config.device);
+    write!(io::stdout().lock(), "{inventory}").context("write to standard output")?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -16,14 +16,22 @@ use crate::{
     tensor::{HostTensor, Placed},
 };
 
+mod accelerator;
 mod config;
 mod cpu;
+mod devices;
+mod inventory;
 mod outage;
+mod report;
 pub mod simulated;
 
+pub use accelerator::{Accelerator, Memory, Missing};
 pub use config::{Config, Kind, OnFailure};
 pub use cpu::Cpu;
+pub use devices::{Devices, Unavailable};
+pub use inventory::inventory;
 pub use outage::Outage;
+pub use report::Report;
 pub use simulated::Simulated;
 
 /// A forward pass: takes the inputs of a batch, gives its outputs.
@@ -130,13 +138,37 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     fn outage(&self) -> &Outage;
 }
 
-/// The device of a server.
+/// A device of whichever kind.
 #[derive(Debug, Clone)]
 pub enum AnyDevice {
     /// The CPU.
     Cpu(Arc<Cpu>),
     /// An accelerator made of threads.
     Simulated(Arc<Simulated>),
+    /// One of libtorch's accelerators.
+    Accelerator(Arc<Accelerator>),
+}
+
+impl AnyDevice {
+    /// Returns the name that statistics and errors know it by.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Cpu(_) => "cpu",
+            Self::Simulated(_) => "simulated",
+            Self::Accelerator(device) => device.name(),
+        }
+    }
+
+    /// Tells how the device is doing. Asks the driver, which may take some milliseconds.
+    pub fn report(&self) -> Report {
+        match self {
+            Self::Accelerator(device) => device.report(),
+            Self::Cpu(_) | Self::Simulated(_) => Report {
+                name: self.name().to_owned(),
+                ..Report::default()
+            },
+        }
+    }
 }
 
 /// An operation of a device failed.
@@ -152,6 +184,14 @@ pub enum Error {
     /// The device is gone.
     #[error("device '{0}' has stopped")]
     Stopped(String),
+    /// An operation failed, and others may succeed.
+    #[error("device '{device}' could not do an operation: {reason}")]
+    Operation {
+        /// The device.
+        device: String,
+        /// What it says.
+        reason: String,
+    },
     /// There is no memory on the device for an operation.
     #[error("device '{device}' is out of memory: {reason}")]
     OutOfMemory {

@@ -1,18 +1,22 @@
 //! Host memory for batches: page-aligned slabs, leased from a pool and returned on drop.
 //!
-//! Fresh memory costs a page fault for every 4 KiB, which dominates large messages; a slab that was
-//! used before costs none. The pool keeps returned slabs by size class (powers of two) up to a
-//! bound in bytes.
+//! Fresh memory costs a page fault for every 4 KiB, and page-locked memory far more; a slab that was
+//! used before costs neither. The pool keeps returned slabs by size class (powers of two): pageable
+//! ones up to a bound in bytes, page-locked ones all, because a budget bounds how many there are.
 //!
 //! Invariant: a [`HostBuf`] is exclusively its holder's; whoever hands it to a device or the kernel
 //! hands it over by value.
 
 use std::{
     collections::HashMap,
-    fmt,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
+
+mod slab;
+
+use slab::Slab;
+pub use slab::{Pinner, Region};
 
 /// Alignment of every slab in bytes: what O_DIRECT and page locking ask for.
 pub const ALIGNMENT: usize = 4096;
@@ -25,8 +29,19 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Shared {
-    keep_bytes: usize,
+    kind: Kind,
     state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Pageable {
+        keep_bytes: usize,
+    },
+    Pinned {
+        pinner: Box<dyn Pinner>,
+        budget: usize,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +50,9 @@ struct State {
     idle: HashMap<usize, Vec<Slab>>,
     idle_bytes: usize,
     leased_bytes: usize,
+    pinned_bytes: usize,
     fresh: u64,
+    pinned: u64,
 }
 
 /// What a pool holds and has done.
@@ -45,25 +62,37 @@ pub struct Usage {
     pub leased_bytes: usize,
     /// Bytes of slabs that wait to be leased again.
     pub idle_bytes: usize,
+    /// Bytes of page-locked slabs, leased and idle.
+    pub pinned_bytes: usize,
     /// Slabs allocated so far, as opposed to reused.
     pub fresh: u64,
+    /// How many of them were page-locked.
+    pub pinned: u64,
 }
 
 impl Pool {
-    /// Makes a pool that keeps at most `keep_bytes` of idle slabs.
+    /// Makes a pool of pageable slabs that keeps at most `keep_bytes` of idle ones.
     pub fn new(keep_bytes: usize) -> Self {
+        Self::of(Kind::Pageable { keep_bytes })
+    }
+
+    /// Makes a pool of slabs that `pinner` locks, at most `budget` bytes of them. What goes beyond
+    /// is pageable, which a device copies more slowly, and is not kept.
+    pub fn pinned(pinner: Box<dyn Pinner>, budget: usize) -> Self {
+        Self::of(Kind::Pinned { pinner, budget })
+    }
+
+    fn of(kind: Kind) -> Self {
+        let state = Mutex::default();
         Self {
-            shared: Arc::new(Shared {
-                keep_bytes,
-                state: Mutex::default(),
-            }),
+            shared: Arc::new(Shared { kind, state }),
         }
     }
 
     /// Leases a buffer of `len` bytes, whose content is arbitrary.
     pub fn lease(&self, len: usize) -> HostBuf {
         let class = len.max(ALIGNMENT).next_power_of_two();
-        let slab = {
+        let reused = {
             let mut state = self.shared.lock();
             state.leased_bytes += class;
             let reused = state.idle.get_mut(&class).and_then(Vec::pop);
@@ -74,7 +103,7 @@ impl Pool {
             reused
         };
         HostBuf {
-            slab: slab.unwrap_or_else(|| Slab::allocate(class)),
+            slab: reused.unwrap_or_else(|| self.shared.allocate(class)),
             len,
             pool: Arc::downgrade(&self.shared),
         }
@@ -86,7 +115,9 @@ impl Pool {
         Usage {
             leased_bytes: state.leased_bytes,
             idle_bytes: state.idle_bytes,
+            pinned_bytes: state.pinned_bytes,
             fresh: state.fresh,
+            pinned: state.pinned,
         }
     }
 }
@@ -97,40 +128,64 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn allocate(&self, class: usize) -> Slab {
+        match &self.kind {
+            Kind::Pageable { .. } => None,
+            Kind::Pinned { pinner, budget } => self.pin(&**pinner, *budget, class),
+        }
+        .unwrap_or_else(|| Slab::allocate(class))
+    }
+
+    /// Locks a slab within the budget, for which idle ones of other classes go. Locking takes long,
+    /// so it is done outside of the lock, for bytes that were reserved under it.
+    fn pin(&self, pinner: &dyn Pinner, budget: usize, class: usize) -> Option<Slab> {
+        let evicted = self.lock().reserve(class, budget)?;
+        if !evicted.is_empty() {
+            drop(evicted);
+            pinner.trim();
+        }
+        let slab = Slab::pin(pinner, class);
+        let mut state = self.lock();
+        match slab {
+            Some(_) => state.pinned += 1,
+            None => state.pinned_bytes -= class,
+        }
+        slab
+    }
+
     fn take_back(&self, slab: Slab) {
-        let class = slab.size;
+        let class = slab.size();
         let mut state = self.lock();
         state.leased_bytes -= class;
-        if state.idle_bytes + class <= self.keep_bytes {
+        let keep = match self.kind {
+            Kind::Pageable { keep_bytes } => state.idle_bytes + class <= keep_bytes,
+            Kind::Pinned { .. } => slab.is_pinned(),
+        };
+        if keep {
             state.idle_bytes += class;
             state.idle.entry(class).or_default().push(slab);
         }
     }
 }
 
-/// `size` bytes that begin on an [`ALIGNMENT`] border inside a larger allocation.
-#[derive(Default)]
-struct Slab {
-    memory: Vec<u8>,
-    start: usize,
-    size: usize,
-}
-
-impl Slab {
-    fn allocate(size: usize) -> Self {
-        let memory = vec![0; size + ALIGNMENT];
-        let start = memory.as_ptr().align_offset(ALIGNMENT);
-        Self {
-            memory,
-            start,
-            size,
+impl State {
+    /// Reserves `class` bytes of page-locked memory. Returns the idle slabs that must go for them, or
+    /// `None` where there is no room even without them.
+    fn reserve(&mut self, class: usize, budget: usize) -> Option<Vec<Slab>> {
+        let leased = self.pinned_bytes - self.idle_bytes;
+        if leased.checked_add(class)? > budget {
+            return None;
         }
-    }
-}
-
-impl fmt::Debug for Slab {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slab").field("size", &self.size).finish()
+        let mut evicted = Vec::new();
+        while self.pinned_bytes + class > budget {
+            let size = |slabs: &&mut Vec<Slab>| slabs.last().map_or(0, Slab::size);
+            let slab = self.idle.values_mut().max_by_key(size)?.pop()?;
+            self.idle_bytes -= slab.size();
+            self.pinned_bytes -= slab.size();
+            evicted.push(slab);
+        }
+        self.pinned_bytes += class;
+        Some(evicted)
     }
 }
 
@@ -142,17 +197,24 @@ pub struct HostBuf {
     pool: Weak<Shared>,
 }
 
+impl HostBuf {
+    /// Returns whether the memory is page-locked.
+    pub fn is_pinned(&self) -> bool {
+        self.slab.is_pinned()
+    }
+}
+
 impl Deref for HostBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.slab.memory[self.slab.start..][..self.len]
+        &self.slab.bytes()[..self.len]
     }
 }
 
 impl DerefMut for HostBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.slab.memory[self.slab.start..][..self.len]
+        &mut self.slab.bytes_mut()[..self.len]
     }
 }
 
@@ -171,30 +233,4 @@ impl Drop for HostBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slabs_are_aligned_and_reused() {
-        let pool = Pool::new(1 << 20);
-        for len in [0, 1, 4096, 5000, 100_000] {
-            let mut buf = pool.lease(len);
-            assert_eq!(buf.len(), len);
-            assert_eq!(buf.as_ptr().align_offset(ALIGNMENT), 0);
-            buf.fill(1);
-        }
-        let fresh = pool.usage().fresh;
-        drop(pool.lease(6000));
-        let usage = pool.usage();
-        assert_eq!((usage.fresh, usage.leased_bytes), (fresh, 0));
-    }
-
-    #[test]
-    fn idle_slabs_stay_within_the_bound() {
-        let pool = Pool::new(10_000);
-        let leases: Vec<_> = (0..4).map(|_| pool.lease(4096)).collect();
-        assert_eq!(pool.usage().leased_bytes, 4 * 4096);
-        drop(leases);
-        assert_eq!(pool.usage().idle_bytes, 2 * 4096);
-    }
-}
+mod tests;

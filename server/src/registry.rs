@@ -7,16 +7,18 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use forebay_proto::inference::repository_index_response::ModelIndex;
 
-use crate::{error::Error, repository::ScannedModel};
+use crate::{device::AnyDevice, error::Error, repository::ScannedModel};
 
 mod config;
 mod load;
 mod mode;
+mod place;
 mod served;
 mod warmup;
 
 pub use config::Config;
 pub use load::{Loader, try_load};
+pub use place::{Error as PlaceError, places};
 pub use served::Served;
 
 /// The models that are served.
@@ -109,6 +111,12 @@ impl Registry {
     /// Returns every version of every model that is ready.
     pub fn ready(&self) -> impl Iterator<Item = &Arc<Served>> {
         self.models.values().flat_map(Versions::ready)
+    }
+
+    /// Returns the devices that models run on, each once.
+    pub fn devices(&self) -> Vec<AnyDevice> {
+        let used = self.ready().flat_map(|served| served.devices.clone());
+        place::distinct(&used.collect::<Vec<_>>())
     }
 
     /// Returns whether every model loaded, and can run.

@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::Budget,
     config::Config,
-    device::{AnyDevice, OnFailure},
+    device::{self, Devices, OnFailure},
     grpc::{self, Health, InferenceService},
     inference::Inference,
     memory::Pool,
-    registry::{Loader, Registry},
+    registry::{self, Loader, Registry},
     repository::{self, Repository},
     telemetry::Tracer,
     transport::{self, Drained},
@@ -37,7 +37,7 @@ pub struct Server {
     config: Config,
     registry: Arc<Registry>,
     budget: Budget,
-    device: AnyDevice,
+    devices: Devices,
     tracer: Tracer,
     /// The latest reason of a device that has failed for good.
     failed: watch::Receiver<Option<String>>,
@@ -49,6 +49,9 @@ pub enum Error {
     /// The repository as a whole is unusable.
     #[error(transparent)]
     Repository(#[from] repository::Error),
+    /// The configuration asks for a device that is not there.
+    #[error(transparent)]
+    Device(#[from] device::Unavailable),
     /// The system gives no thread.
     #[error("cannot start a thread to load models")]
     Thread(#[source] io::Error),
@@ -74,18 +77,24 @@ impl Server {
         // Idle slabs may take an eighth of what requests may.
         let keep = usize::try_from(budget.capacity() / 8).unwrap_or(usize::MAX);
         let pool = Pool::new(keep);
-        let device = config.device.open(pool.clone());
+        let settings = config.device.clone();
+        let of_host = pool.clone();
+        let open = move || Devices::open(&settings, of_host);
+        let devices = off_the_workers("fb-devices", open).await??;
+        announce(&devices);
         let dir = config.model_repository.clone();
         let scan = move || Repository::open(&dir)?.scan();
         let scanned = off_the_workers("fb-scan", scan).await??;
         let instances: usize = scanned
             .iter()
             .flatten()
-            .flat_map(|entry| entry.settings.instances.iter().map(|group| group.count))
+            // A model whose places cannot be found does not load, which is told where it is tried.
+            .filter_map(|entry| registry::places(&devices, &entry.settings.instances).ok())
+            .map(|places| places.len())
             .sum();
         let (tell_failed, failed) = watch::channel(None);
         let loader = Loader {
-            device: device.clone(),
+            devices: devices.clone(),
             pool,
             budget: budget.clone(),
             executor: config.executor,
@@ -99,7 +108,7 @@ impl Server {
             config,
             registry: Arc::new(registry),
             budget,
-            device,
+            devices,
             tracer,
             failed,
         })
@@ -115,9 +124,9 @@ impl Server {
         &self.budget
     }
 
-    /// Returns where the models run.
-    pub fn device(&self) -> &AnyDevice {
-        &self.device
+    /// Returns what the models may run on.
+    pub fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// Serves until `shutdown` is cancelled; then finishes what was accepted, for at most
@@ -181,6 +190,19 @@ async fn watch_devices(
         }
     }
     std::future::pending::<()>().await;
+}
+
+/// Says at start what models may run on.
+fn announce(devices: &Devices) {
+    let names: Vec<_> = devices
+        .accelerators()
+        .iter()
+        .map(|one| one.name())
+        .collect();
+    match devices.missing() {
+        None => tracing::info!(accelerators = ?names, "models may run on accelerators"),
+        Some(why) => tracing::info!(why, "models run on the host: there is no accelerator"),
+    }
 }
 
 /// Divides the cores by the instances, unless the configuration says how many.

@@ -1,20 +1,23 @@
 //! What libtorch can do and the tch crate does not offer: TorchScript modules that are frozen and
-//! tell their schema, tensors over memory that Rust owns, and the memory of a tensor as bytes.
+//! tell their schema, AOTInductor packages, tensors over memory that Rust owns, and the memory of a
+//! tensor as bytes.
 //!
 //! Invariant: nothing outside this module needs `unsafe` for libtorch, and a tensor's memory lives
 //! as long as anything, also within libtorch, refers to it.
 
+mod aoti;
 mod bytes;
 mod device_tensor;
 mod failure;
 mod ffi;
 mod module;
 
+pub(crate) use aoti::{Package, RunError};
 pub use bytes::TorchBytes;
 pub(crate) use bytes::{datatype, kind};
 pub use device_tensor::DeviceTensor;
 pub(crate) use failure::{Failure, classify, thrown};
-pub(crate) use ffi::{is_shared, specialise_graphs, tensor_over};
+pub(crate) use ffi::{is_shared, scalar_type, specialise_graphs, tensor_over};
 pub(crate) use module::{Argument, Form, Module, Output, SharedModule};
 
 #[cfg(test)]

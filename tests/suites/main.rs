@@ -10,6 +10,7 @@ mod conversation;
 #[path = "../../client/examples/vad_stream/detect.rs"]
 mod detect;
 mod device_failure;
+mod devices;
 mod freezing;
 mod protocol;
 mod queue;

@@ -23,6 +23,7 @@ mod process;
 mod python;
 mod server;
 mod test;
+mod torch_python;
 mod workspace;
 
 /// Set-up, demo, tests, conformance and benchmarks of Forebay.
@@ -49,7 +50,7 @@ enum Task {
     Demo,
     /// Get all that the tests need, then run all tests.
     Test,
-    /// Run tritonclient and perf_analyzer against a server.
+    /// Run tritonclient and perf_analyzer against a server; export models with AOTInductor, serve them.
     Conformance,
     /// Pack what measures Forebay on a machine that has a GPU and PyTorch only.
     Gpu,

@@ -23,6 +23,7 @@ mod planted;
 mod property;
 mod recovery;
 mod rig;
+mod steady;
 mod timing;
 
 use rig::*;

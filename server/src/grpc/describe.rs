@@ -1,10 +1,11 @@
 //! What the server tells about itself and its models, in the protocol's messages.
 
 use forebay_proto::inference::{
-    ModelMetadataResponse, ServerMetadataResponse, model_metadata_response::TensorMetadata,
+    ForebayDeviceStatistics, ModelMetadataResponse, ServerMetadataResponse,
+    model_metadata_response::TensorMetadata,
 };
 
-use crate::{registry::Served, signature::TensorSpec};
+use crate::{device::AnyDevice, registry::Served, signature::TensorSpec};
 
 /// The extensions of the protocol that this server has. What is not here answers UNIMPLEMENTED.
 const EXTENSIONS: [&str; 6] = [
@@ -42,4 +43,14 @@ pub(super) fn model(served: &Served, versions: &[u64]) -> ModelMetadataResponse 
         outputs: tensors(&signature.outputs),
         ..ModelMetadataResponse::default()
     }
+}
+
+/// Asks devices how they are doing, on a thread that may wait for their driver.
+pub(super) async fn devices(devices: Vec<AnyDevice>) -> Vec<ForebayDeviceStatistics> {
+    let ask = move || {
+        let reports = devices.iter().map(AnyDevice::report);
+        reports.map(ForebayDeviceStatistics::from).collect()
+    };
+    // It panics only if a library below does; the rest of the statistics is told all the same.
+    tokio::task::spawn_blocking(ask).await.unwrap_or_default()
 }

@@ -145,9 +145,11 @@ impl GrpcInferenceService for InferenceService {
         let report = asked
             .iter()
             .map(|served| served.statistics.report(&served.name, served.version));
+        let model_stats = report.collect();
+        let forebay_devices = describe::devices(self.registry.devices()).await;
         Ok(Response::new(ModelStatisticsResponse {
-            model_stats: report.collect(),
-            ..ModelStatisticsResponse::default()
+            model_stats,
+            forebay_devices,
         }))
     }
 

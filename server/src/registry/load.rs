@@ -9,16 +9,16 @@ use forebay_proto::inference::ModelParameter;
 use tokio::sync::watch;
 
 use super::{
-    Served, mode,
+    Served, mode, place,
     warmup::{self, Warmup},
 };
 use crate::{
     admission::Budget,
-    device::{self, AnyDevice, Device, Location},
+    device::{self, AnyDevice, Device, Devices, Location},
     executor::{self, Context, Parts, Pipeline},
     memory::Pool,
     model::{self, Identity, Model, TorchScript},
-    repository::{Backend, InstanceKind, ModelEntry, ModelSettings, Scheduling, Version},
+    repository::{Backend, ModelEntry, ModelSettings, Scheduling, Version},
     scheduler::Scheduler,
     statistics::Statistics,
 };
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Loader {
     /// Where they run.
-    pub device: AnyDevice,
+    pub devices: Devices,
     /// Where tensors that are not aligned are copied to.
     pub pool: Pool,
     /// What replies are charged to.
@@ -60,10 +60,8 @@ pub enum Error {
     #[error(transparent)]
     Mode(#[from] mode::Unknown),
     /// It asks for a device that is not there.
-    #[error(
-        "instance_group: KIND_GPU asks for a GPU, but this server runs on the CPU; write kind: KIND_CPU or KIND_AUTO"
-    )]
-    NoGpu,
+    #[error(transparent)]
+    Place(#[from] place::Error),
 }
 
 impl Loader {
@@ -73,12 +71,17 @@ impl Loader {
     /// The version cannot be served; the text says why and what to do.
     pub fn load(&self, entry: &ModelEntry, version: &Version) -> Result<Served, Error> {
         let settings = &entry.settings;
-        let model = open(settings, version, self.intra_op_threads, &self.pool)?;
-        let instances: usize = settings.instances.iter().map(|group| group.count).sum();
+        let places = place::places(&self.devices, &settings.instances)?;
+        let model = open(
+            settings,
+            version,
+            (self.intra_op_threads, places.len()),
+            &self.pool,
+        )?;
         let scheduler = Arc::new(Scheduler::new(
             &settings.scheduling,
             settings.max_batch_size,
-            instances,
+            places.len(),
             settings
                 .queue
                 .max_queue_size
@@ -97,10 +100,11 @@ impl Loader {
             settings: with_facts(settings, &*model),
             scheduler,
             statistics,
+            devices: place::distinct(&places),
             pipelines: Mutex::default(),
         };
         let started = self
-            .start(&*model, &served, &context, instances)
+            .start(&*model, &served, &context, &places)
             .and_then(|pipelines| self.warm_up(settings, pipelines));
         served.statistics.reset();
         match started {
@@ -139,14 +143,14 @@ impl Loader {
         model: &dyn Model,
         served: &Served,
         context: &Arc<Context>,
-        instances: usize,
+        places: &[AnyDevice],
     ) -> Result<Vec<Pipeline>, Error> {
-        (0..instances)
-            .map(|index| match &self.device {
-                AnyDevice::Cpu(device) => self.spawn(device, model, served, context, index),
-                AnyDevice::Simulated(device) => self.spawn(device, model, served, context, index),
-            })
-            .collect()
+        let spawn = |(index, place): (usize, &AnyDevice)| match place {
+            AnyDevice::Cpu(device) => self.spawn(device, model, served, context, index),
+            AnyDevice::Simulated(device) => self.spawn(device, model, served, context, index),
+            AnyDevice::Accelerator(device) => self.spawn(device, model, served, context, index),
+        };
+        places.iter().enumerate().map(spawn).collect()
     }
 
     fn spawn<D: Device>(
@@ -181,8 +185,10 @@ impl Loader {
 pub fn try_load(
     entry: &ModelEntry,
     version: &Version,
+    devices: &Devices,
 ) -> Result<Vec<(&'static str, String)>, Error> {
-    let model = open(&entry.settings, version, 1, &Pool::new(0))?;
+    let instances = place::places(devices, &entry.settings.instances)?.len();
+    let model = open(&entry.settings, version, (1, instances), &Pool::new(0))?;
     model.instance(Location::Host)?;
     mode::own(&entry.settings, executor::Config::default())?;
     Ok(model.facts())
@@ -201,19 +207,20 @@ fn with_facts(settings: &ModelSettings, model: &dyn Model) -> ModelSettings {
 fn open(
     settings: &ModelSettings,
     version: &Version,
-    intra_op_threads: usize,
+    (intra_op_threads, instances): (usize, usize),
     pool: &Pool,
 ) -> Result<Box<dyn Model>, Error> {
-    if settings
-        .instances
-        .iter()
-        .any(|group| group.kind == InstanceKind::Gpu)
-    {
-        return Err(Error::NoGpu);
-    }
     let signature = settings.signature.clone();
     Ok(match settings.backend {
         Backend::Identity => Box::new(Identity::new(&signature)?),
+        Backend::Aoti => {
+            let aoti = model::AotiSettings {
+                intra_op_threads,
+                instances,
+            };
+            let file = &version.file;
+            Box::new(model::Aoti::load(file, signature, aoti, pool.clone())?)
+        }
         Backend::TorchScript => {
             let torch = model::TorchSettings {
                 intra_op_threads,

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
-    executor::Pipeline, repository::ModelSettings, scheduler::Scheduler, statistics::Statistics,
+    device::AnyDevice, executor::Pipeline, repository::ModelSettings, scheduler::Scheduler,
+    statistics::Statistics,
 };
 
 /// One version of a model, ready for requests.
@@ -19,6 +20,8 @@ pub struct Served {
     pub scheduler: Arc<Scheduler>,
     /// What it has done.
     pub statistics: Arc<Statistics>,
+    /// Where its instances run, each device once.
+    pub devices: Vec<AnyDevice>,
     /// Its instances; taken when they are joined.
     pub(super) pipelines: Mutex<Vec<Pipeline>>,
 }

@@ -41,6 +41,17 @@ impl DeviceTensor {
         &self.shape
     }
 
+    /// Returns how many bytes the elements take.
+    pub fn bytes(&self) -> usize {
+        let elements = usize::try_from(self.shape.elements()).unwrap_or(usize::MAX);
+        elements.saturating_mul(self.datatype.size().unwrap_or(0))
+    }
+
+    /// Lends libtorch's tensor.
+    pub(crate) fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+
     /// Hands libtorch's tensor over.
     pub(crate) fn into_tensor(self) -> Tensor {
         self.tensor

@@ -1,4 +1,4 @@
-//! The fence around libtorch's C++: the only file with `unsafe` code.
+//! The fence around libtorch's C++: with its parts the only place with `unsafe` code.
 //!
 //! What leaves it are owning, safe types: a module, a `tch::Tensor` that owns its memory, and the
 //! bytes of a tensor for as long as the tensor lives.
@@ -15,6 +15,10 @@ use bytes::Bytes;
 use tch::{Kind, Tensor};
 
 use super::module::{Argument, Output};
+
+mod aoti;
+
+pub(super) use aoti::RawPackage;
 
 /// `FbModule` of the shim.
 #[repr(C)]
@@ -325,7 +329,7 @@ fn take_text(text: *mut c_char) -> Option<String> {
 }
 
 /// The numbers of `c10::ScalarType`, from libtorch's `c10/core/ScalarType.h`.
-fn scalar_type(kind: Kind) -> c_int {
+pub(crate) fn scalar_type(kind: Kind) -> c_int {
     match kind {
         Kind::Uint8 => 0,
         Kind::Int8 => 1,

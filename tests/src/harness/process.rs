@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
 
@@ -81,6 +81,37 @@ impl Process {
             status: output.status,
             report: String::from_utf8(output.stdout).expect("its output is text"),
         }
+    }
+
+    /// Runs `forebay devices` with the configuration in `file`, and returns what it lists.
+    ///
+    /// # Panics
+    /// There is no binary, or it does not end well.
+    pub async fn devices(file: &Path) -> String {
+        let output = command().args(["devices", "--config"]).arg(file).output();
+        let output = within(output).await.expect("the binary can be run");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        String::from_utf8(output.stdout).expect("its output is text")
+    }
+
+    /// Starts a server that must not come up, and returns what it says.
+    ///
+    /// # Panics
+    /// There is no binary, or it does not end, or ends well.
+    pub async fn refuse(repository: TestRepository, toml: &str) -> String {
+        fs::create_dir_all(repository.path()).expect("a folder can be made");
+        let config = repository.scratch().join("forebay.toml");
+        fs::write(&config, toml).expect("a file can be written");
+        let output = command()
+            .args(["serve", "--listen", "127.0.0.1:0", "--model-repository"])
+            .arg(repository.path())
+            .arg("--config")
+            .arg(config)
+            .output();
+        let output = within(output).await.expect("the binary can be run");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// Returns where it listens, as clients take it.

@@ -6,7 +6,7 @@ use forebay_client::Client;
 use forebay_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use forebay_server::{
     admission::Budget,
-    device::AnyDevice,
+    device::{AnyDevice, Devices},
     registry::{Registry, Served},
     server::{Error, Server},
     transport::Drained,
@@ -25,7 +25,7 @@ pub struct TestServer {
     address: SocketAddr,
     registry: Arc<Registry>,
     budget: Budget,
-    device: AnyDevice,
+    devices: Devices,
     shutdown: CancellationToken,
     serving: JoinHandle<Result<Drained, Error>>,
     repository: TestRepository,
@@ -60,14 +60,14 @@ impl TestServer {
             .await
             .expect("the repository can be read");
         let registry = Arc::clone(server.registry());
-        let (budget, device) = (server.budget().clone(), server.device().clone());
+        let (budget, devices) = (server.budget().clone(), server.devices().clone());
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(server.serve(listener, shutdown.clone()));
         Self {
             address,
             registry,
             budget,
-            device,
+            devices,
             shutdown,
             serving,
             repository,
@@ -142,9 +142,9 @@ impl TestServer {
         &self.budget
     }
 
-    /// Returns where the models run.
-    pub fn device(&self) -> &AnyDevice {
-        &self.device
+    /// Returns what the models may run on.
+    pub fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// Returns the folder of models.
@@ -170,7 +170,7 @@ impl TestServer {
             .expect("the server ends well");
         assert_eq!(self.budget.used(), 0, "bytes of the budget are lost");
         assert_eq!(self.budget.waiting(), 0, "someone waits for bytes");
-        if let AnyDevice::Simulated(device) = &self.device {
+        if let AnyDevice::Simulated(device) = self.devices.host() {
             assert!(device.hazards().is_empty(), "{:?}", device.hazards());
         }
         drained

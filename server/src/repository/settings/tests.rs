@@ -29,6 +29,17 @@ fn torchscript(more: &str) -> Result<ModelSettings, Vec<String>> {
 }
 
 #[test]
+fn a_package_of_aotinductor_has_its_own_platform_and_file() {
+    for backend in ["", "backend: 'pytorch'"] {
+        let settings = read("m", &format!("platform: 'torch_aoti' {backend} {TENSORS}")).unwrap();
+        assert_eq!(settings.backend, Backend::Aoti);
+        assert_eq!(settings.filename.as_deref(), Some("model.pt2"));
+        assert_eq!(settings.config.platform, "torch_aoti");
+        assert_eq!(settings.config.backend, "pytorch");
+    }
+}
+
+#[test]
 fn a_full_configuration_is_read() {
     let settings = read("resnet50", FULL).unwrap();
     assert_eq!(settings.name, "resnet50");

@@ -260,8 +260,8 @@ fn a_backend_must_go_with_its_platform() {
             "platform: 'ensemble' is not supported",
         ),
         (
-            "platform: 'torch_aoti' backend: 'pytorch'",
-            "platform: 'torch_aoti'",
+            "platform: 'torch_aoti' backend: 'x'",
+            "backend: 'x' does not go with",
         ),
         (
             "platform: 'pytorch_libtorch' backend: 'x'",

@@ -1,0 +1,187 @@
+//! A server whose models run on the device.
+
+use forebay_client::{Client, Request, tensor};
+use forebay_proto::inference::{ForebayDeviceStatistics, ModelStatisticsRequest};
+use forebay_server::device::Kind;
+use forebay_tests::{
+    harness::{Builder, TestServer, within},
+    models::Fixture,
+};
+
+use super::rig::LIBRARY;
+
+fn on_fake() -> Builder {
+    TestServer::builder().with_config(|config| {
+        config.device.kind = Kind::Accelerator;
+        config.device.library = LIBRARY.to_owned();
+    })
+}
+
+/// Gives its input back; on what `group` says.
+fn model(group: &str) -> String {
+    let tensor = |field: &str, name: &str| {
+        format!("{field} {{ name: \"{name}\" data_type: TYPE_FP32 dims: [ -1 ] }}\n")
+    };
+    let (input, output) = (tensor("input", "x"), tensor("output", "y"));
+    format!(
+        "backend: \"identity\" max_batch_size: 8 dynamic_batching {{}}\n{input}{output}\
+         instance_group {{ {group} }}\n"
+    )
+}
+
+async fn devices(server: &TestServer) -> Vec<ForebayDeviceStatistics> {
+    let request = ModelStatisticsRequest::default();
+    let answer = within(server.service().await.model_statistics(request)).await;
+    answer.unwrap().into_inner().forebay_devices
+}
+
+async fn echoes(client: &Client, name: &str, rows: i64, columns: i64) {
+    let count = usize::try_from(rows * columns).unwrap();
+    let values: Vec<f32> = (0..count)
+        .map(|at| f32::from(u16::try_from(at % 999).unwrap()))
+        .collect();
+    let input = tensor::from_slice("x", &values, [rows, columns]).unwrap();
+    let response = within(client.infer(Request::new(name).with_input(input)))
+        .await
+        .unwrap();
+    let output = response.output("y").unwrap();
+    assert_eq!(tensor::to_vec::<f32>(output).unwrap(), values);
+}
+
+#[tokio::test]
+async fn requests_go_through_the_device_and_the_steady_path_locks_nothing() {
+    let config = model("kind: KIND_GPU gpus: [ 0 ] count: 2");
+    let server = on_fake().with_model("echo", &config, None).start().await;
+    let client = server.client().await;
+    let sizes = [(1, 4), (8, 1000), (3, 5000)];
+    // Both instances have to have seen every size.
+    for _ in 0..40 {
+        for (rows, columns) in sizes {
+            echoes(&client, "echo", rows, columns).await;
+        }
+    }
+    let before = devices(&server).await;
+    let [device] = &before[..] else {
+        panic!("one device is used: {before:?}")
+    };
+    assert_eq!(
+        (device.name.as_str(), device.memory_total_bytes),
+        ("fake:0", 64 << 20)
+    );
+    assert!(
+        device.pinned_bytes > 0 && device.pinned_allocations > 0,
+        "{device:?}"
+    );
+    assert_eq!(device.utilization_percent, None);
+    for round in 0..200 {
+        let (rows, columns) = sizes[round % sizes.len()];
+        echoes(&client, "echo", rows, columns).await;
+    }
+    let after = devices(&server).await;
+    assert_eq!(after[0].pinned_allocations, device.pinned_allocations);
+    let accelerator = server.devices().accelerators()[0].clone();
+    drop(client);
+    server.stop().await;
+    assert_eq!(accelerator.memory().unwrap().allocated, 0);
+}
+
+#[tokio::test]
+async fn instances_are_where_their_group_puts_them() {
+    let server = on_fake()
+        .with_model("everywhere", &model("kind: KIND_AUTO"), None)
+        .with_model(
+            "listed",
+            &model("kind: KIND_AUTO gpus: [ 1 ] count: 2"),
+            None,
+        )
+        .with_model("host", &model("kind: KIND_CPU"), None)
+        .with_model("absent", &model("kind: KIND_GPU gpus: [ 7 ]"), None)
+        .with_model("not_listed", &model("kind: KIND_AUTO gpus: [ 7 ]"), None)
+        .start()
+        .await;
+    let places = |name: &str| -> Vec<String> {
+        let served = server.model(name);
+        served
+            .devices
+            .iter()
+            .map(|device| device.name().to_owned())
+            .collect()
+    };
+    assert_eq!(places("everywhere"), ["fake:0", "fake:1", "fake:2"]);
+    assert_eq!(places("listed"), ["fake:1"]);
+    assert_eq!(places("host"), ["cpu"]);
+    assert_eq!(places("not_listed"), ["cpu"]);
+    let why = server
+        .registry()
+        .find("absent", "")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        why.contains("GPU 7 is not there; this server has 3"),
+        "{why}"
+    );
+    let mut names: Vec<_> = devices(&server)
+        .await
+        .into_iter()
+        .map(|one| one.name)
+        .collect();
+    names.sort();
+    assert_eq!(names, ["cpu", "fake:0", "fake:1", "fake:2"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_fails_for_good_is_told_to_the_client() {
+    let config = model("kind: KIND_GPU gpus: [ 2 ]");
+    let server = on_fake().with_model("echo", &config, None).start().await;
+    let input = tensor::from_slice("x", &[1f32], [1, 1]).unwrap();
+    let request = Request::new("echo").with_input(input);
+    let error = within(server.client().await.infer(request))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("illegal memory access"),
+        "{error}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_network_on_the_device_answers_as_on_the_cpu() {
+    let gpu =
+        Fixture::Mlp.config().to_owned() + "\ninstance_group { kind: KIND_GPU gpus: [ 0 ] }\n";
+    let cpu = Fixture::Mlp.config().to_owned() + "\ninstance_group { kind: KIND_CPU }\n";
+    let dir = tempfile::tempdir().unwrap();
+    // Found before libtorch is used: it looks for accelerators once.
+    forebay_server::device::Accelerator::find(LIBRARY, 0).unwrap();
+    forebay_tests::models::write(dir.path(), &[Fixture::Mlp]).unwrap();
+    let module = std::fs::read(dir.path().join("mlp/1/model.pt")).unwrap();
+    let rename =
+        |config: String, name: &str| config.replace("name: \"mlp\"", &format!("name: \"{name}\""));
+    let server = on_fake()
+        .with_model("gpu", &rename(gpu, "gpu"), Some(&module))
+        .with_model("cpu", &rename(cpu, "cpu"), Some(&module))
+        .start()
+        .await;
+    let client = server.client().await;
+    for rows in [1i64, 4] {
+        let values: Vec<f32> = (0..rows * 784)
+            .map(|at| f32::from(u16::try_from(at % 89).unwrap()) / 89.0)
+            .collect();
+        let mut answers = Vec::new();
+        for name in ["gpu", "cpu"] {
+            let input = tensor::from_slice("INPUT__0", &values, [rows, 784]).unwrap();
+            let response = within(client.infer(Request::new(name).with_input(input)))
+                .await
+                .unwrap();
+            answers.push(tensor::to_vec::<f32>(response.output("OUTPUT__0").unwrap()).unwrap());
+        }
+        let pairs = answers[0].iter().zip(&answers[1]);
+        assert_eq!(answers[0].len(), usize::try_from(rows * 10).unwrap());
+        for (gpu, cpu) in pairs {
+            assert!((gpu - cpu).abs() < 1e-4, "{gpu} {cpu}");
+        }
+    }
+    drop(client);
+    server.stop().await;
+}

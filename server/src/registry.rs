@@ -11,7 +11,6 @@ use crate::{device::AnyDevice, error::Error, repository::ScannedModel};
 
 mod config;
 mod load;
-mod mode;
 mod place;
 mod served;
 mod warmup;

@@ -27,9 +27,10 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use tch::Kind;
+    use tch::{CModule, Kind, Tensor};
 
     use super::*;
+    use crate::device::Location;
 
     struct Counted(Vec<u8>, Arc<AtomicUsize>);
 
@@ -65,6 +66,31 @@ mod tests {
             let owner = Counted(vec![0; 4], Arc::clone(&dropped));
             assert!(tensor_over(owner, dims, Kind::Uint8).is_err());
             assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        }
+    }
+
+    #[test]
+    fn only_a_module_whose_passes_change_nothing_is_shared() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("model.pt");
+        for counts in [false, true] {
+            let zeros = || Tensor::zeros([2], (Kind::Float, tch::Device::Cpu));
+            let calls = zeros();
+            // Its answers do not tell whether it counts them.
+            let module =
+                CModule::create_by_tracing("Counts", "forward", &[zeros()], &mut |inputs| {
+                    let doubled = &inputs[0] * 2.0;
+                    if !counts {
+                        return vec![doubled + &calls];
+                    }
+                    let count = calls.shallow_clone().g_add_scalar_(1.0);
+                    vec![doubled + count * 0.0]
+                });
+            module.unwrap().save(&file).unwrap();
+            let shared = |form| Module::load(&file, form, Location::Host).unwrap().share();
+            assert_eq!(shared(Form::Saved).is_err(), counts);
+            assert_eq!(shared(Form::Frozen).is_err(), counts);
+            assert_eq!(shared(Form::Optimized).is_err(), counts);
         }
     }
 }

@@ -141,6 +141,12 @@ impl TorchScript {
         self.plan.on_host != Form::Saved
     }
 
+    /// Returns whether instances on the host share a module.
+    pub fn is_shared(&self) -> bool {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.iter().any(|(at, _)| *at == Location::Host)
+    }
+
     /// Returns the module that instances at `location` share, if they do, or one of their own.
     fn module(&self, location: Location) -> Result<instance::Copy, Error> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);

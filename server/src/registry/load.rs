@@ -9,7 +9,7 @@ use forebay_proto::inference::ModelParameter;
 use tokio::sync::watch;
 
 use super::{
-    Served, mode, place,
+    Served, place,
     warmup::{self, Warmup},
 };
 use crate::{
@@ -56,9 +56,6 @@ pub enum Error {
     /// It does not run what its configuration has it warm up with.
     #[error(transparent)]
     Warmup(#[from] warmup::Failed),
-    /// It asks for a mode of the executor that there is not.
-    #[error(transparent)]
-    Mode(#[from] mode::Unknown),
     /// It asks for a device that is not there.
     #[error(transparent)]
     Place(#[from] place::Error),
@@ -168,7 +165,7 @@ impl Loader {
             index,
             instance: model.instance(device.location())?,
             context: Arc::clone(context),
-            config: mode::own(&served.settings, self.executor)?,
+            config: served.settings.executor.over(self.executor),
         })?;
         // After the pipeline's own listener: by then the model is not ready any more.
         let tell = move |reason: &str| failed.send_replace(Some(reason.to_owned()));
@@ -190,7 +187,6 @@ pub fn try_load(
     let instances = place::places(devices, &entry.settings.instances)?.len();
     let model = open(&entry.settings, version, (1, instances), &Pool::new(0))?;
     model.instance(Location::Host)?;
-    mode::own(&entry.settings, executor::Config::default())?;
     Ok(model.facts())
 }
 

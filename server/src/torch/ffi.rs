@@ -141,8 +141,8 @@ impl RawModule {
 pub(super) struct PureModule(RawModule);
 
 // SAFETY: the only call through a shared reference is a pass. libtorch makes the plan of a graph
-// under a lock and keeps what a pass computes in a state of its own; the module has no attributes,
-// and its graph writes to no constant.
+// under a lock and keeps what a pass computes in a state of its own; no pass writes to an
+// attribute of the module or to a constant of its graph.
 unsafe impl Sync for PureModule {}
 
 impl PureModule {

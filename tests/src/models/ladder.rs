@@ -130,6 +130,8 @@ impl Rung {
             mode,
             instances,
         } = self;
+        // What has one way only is compared as that, and not cut.
+        let pieces = if *mode == "auto" { "auto" } else { "off" };
         format!(
             "name: \"{name}\"\n\
              platform: \"pytorch_libtorch\"\n\
@@ -137,7 +139,8 @@ impl Rung {
              input [ {{ name: \"INPUT__0\" data_type: TYPE_FP32 dims: [ 3, 250, 250 ] }} ]\n\
              output [ {{ name: \"OUTPUT__0\" data_type: TYPE_FP32 dims: [ 1000 ] }} ]\n\
              instance_group [ {{ count: {instances} }} ]\n\
-             parameters {{ key: \"FOREBAY_EXECUTOR_MODE\" value {{ string_value: \"{mode}\" }} }}\n"
+             parameters {{ key: \"FOREBAY_EXECUTOR_MODE\" value {{ string_value: \"{mode}\" }} }}\n\
+             parameters {{ key: \"FOREBAY_MICRO_BATCHES\" value {{ string_value: \"{pieces}\" }} }}\n"
         )
     }
 }

@@ -52,20 +52,3 @@ async fn batches_go_the_way_that_their_model_names() {
         );
     }
 }
-
-#[tokio::test]
-async fn a_mode_that_there_is_not_is_refused_with_those_that_there_are() {
-    let server = TestServer::builder()
-        .with_model("odd", &echo("odd", "TYPE_FP32", &parameter("turbo")), None)
-        .with_model("fine", &echo("fine", "TYPE_FP32", ""), None)
-        .start()
-        .await;
-    let client = server.client().await;
-    assert!(within(client.model_ready("fine")).await.unwrap());
-    let index = within(client.repository_index()).await.unwrap();
-    let odd = index.iter().find(|model| model.name == "odd").unwrap();
-    assert_eq!(
-        odd.reason,
-        "parameters.FOREBAY_EXECUTOR_MODE: there is no mode 'turbo'; write auto, inline or stages"
-    );
-}

@@ -178,6 +178,25 @@ fn harmless_fields_are_noted() {
     );
 }
 
+#[test]
+fn a_model_says_how_its_batches_run() {
+    let parameter = |key: &str, value: &str| {
+        format!("parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}\n")
+    };
+    let text = torchscript(&format!(
+        "{}{}",
+        parameter("FOREBAY_EXECUTOR_MODE", "inline"),
+        parameter("FOREBAY_MICRO_BATCHES", "4")
+    ));
+    let server = crate::executor::Config::default();
+    let config = text.unwrap().executor.over(server);
+    assert_eq!(config.mode, crate::executor::Mode::Inline);
+    assert_eq!(config.micro_batches, "4".parse().unwrap());
+    assert_eq!(config.pipeline_depth, server.pipeline_depth);
+    let silent = torchscript("").unwrap().executor;
+    assert_eq!(silent.over(config).mode, config.mode);
+}
+
 proptest! {
     #[test]
     fn whatever_parses_is_read_or_refused_without_panic(

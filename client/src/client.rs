@@ -20,10 +20,11 @@ use tonic::transport::Channel;
 use crate::{
     builder::{Builder, ConnectError},
     error::{CallError, Fault, InferError},
-    metadata::{ModelIndex, ModelMetadata, ModelStatistics, ServerMetadata},
+    metadata::{ModelIndex, ModelMetadata, ServerMetadata},
     reply::{Reply, Timings},
     request::Request,
     session::{Session, StreamOptions, check_message_size},
+    statistics::{ModelStatistics, Statistics},
     transport::{Probe, Stub, Transport},
 };
 
@@ -160,13 +161,21 @@ impl Client {
         &self,
         model: impl Into<String>,
     ) -> Result<Vec<ModelStatistics>, CallError> {
+        Ok(self.statistics(model).await?.models)
+    }
+
+    /// Returns what each version of `model` has done, or of all models if `model` is "", and the
+    /// devices that models run on.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn statistics(&self, model: impl Into<String>) -> Result<Statistics, CallError> {
         let request = ModelStatisticsRequest {
             name: model.into(),
             ..Default::default()
         };
         let call = self.service().model_statistics(request).await;
-        let statistics = message("ModelStatistics", call)?.model_stats;
-        Ok(statistics.into_iter().map(Into::into).collect())
+        Ok(message("ModelStatistics", call)?.into())
     }
 
     /// Returns all models that the server knows, whatever their state.

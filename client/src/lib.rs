@@ -27,6 +27,7 @@ mod metadata;
 mod reply;
 mod request;
 mod session;
+mod statistics;
 pub mod tensor;
 mod transport;
 
@@ -35,9 +36,11 @@ pub use client::Client;
 pub use code::Code;
 pub use error::{CallError, InferError};
 pub use forebay_proto::{DataType, Parameter, Parameters, ProtocolError, Shape, Tensor};
-pub use metadata::{
-    DurationTotal, ModelIndex, ModelMetadata, ModelStatistics, ServerMetadata, TensorMetadata,
-};
+pub use metadata::{ModelIndex, ModelMetadata, ServerMetadata, TensorMetadata};
 pub use reply::{Reply, ServerTimings, Timings};
 pub use request::Request;
 pub use session::{Permit, Session, StreamOptions, Ticket};
+pub use statistics::{
+    BatchPaths, BatchStatistics, DeviceStatistics, DurationTotal, ModelStatistics,
+    PipelineStatistics, Statistics,
+};

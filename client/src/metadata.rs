@@ -1,12 +1,10 @@
 //! What a server tells of itself and of its models.
 
-use std::time::Duration;
-
 use forebay_proto::{
     DataType,
     inference::{
-        InferStatistics, ModelMetadataResponse, ServerMetadataResponse, StatisticDuration,
-        model_metadata_response, repository_index_response,
+        ModelMetadataResponse, ServerMetadataResponse, model_metadata_response,
+        repository_index_response,
     },
 };
 
@@ -47,40 +45,6 @@ pub struct TensorMetadata {
     pub datatype: DataType,
     /// Its dimensions, with the batch first where the model batches; -1 is any size.
     pub shape: Vec<i64>,
-}
-
-/// What a version of a model has done since it was loaded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ModelStatistics {
-    /// The model.
-    pub name: String,
-    /// The version, in decimal.
-    pub version: String,
-    /// Inferences, where a batch of eight counts as eight.
-    pub inference_count: u64,
-    /// Executions, where a batch of eight counts as one.
-    pub execution_count: u64,
-    /// Requests that were answered.
-    pub success: DurationTotal,
-    /// Requests that failed.
-    pub fail: DurationTotal,
-    /// Time in the queue.
-    pub queue: DurationTotal,
-    /// Time to bring inputs to the device.
-    pub compute_input: DurationTotal,
-    /// Time in the model.
-    pub compute_infer: DurationTotal,
-    /// Time to bring outputs back.
-    pub compute_output: DurationTotal,
-}
-
-/// How often something happened and how long it took in all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DurationTotal {
-    /// How often.
-    pub count: u64,
-    /// How long in all.
-    pub total: Duration,
 }
 
 /// An entry of the model repository.
@@ -139,42 +103,6 @@ impl TryFrom<model_metadata_response::TensorMetadata> for TensorMetadata {
                 tensor: tensor.name,
                 datatype: tensor.datatype,
             }),
-        }
-    }
-}
-
-impl From<forebay_proto::inference::ModelStatistics> for ModelStatistics {
-    fn from(statistics: forebay_proto::inference::ModelStatistics) -> Self {
-        let InferStatistics {
-            success,
-            fail,
-            queue,
-            compute_input,
-            compute_infer,
-            compute_output,
-            ..
-        } = statistics.inference_stats.unwrap_or_default();
-        Self {
-            name: statistics.name,
-            version: statistics.version,
-            inference_count: statistics.inference_count,
-            execution_count: statistics.execution_count,
-            success: success.into(),
-            fail: fail.into(),
-            queue: queue.into(),
-            compute_input: compute_input.into(),
-            compute_infer: compute_infer.into(),
-            compute_output: compute_output.into(),
-        }
-    }
-}
-
-impl From<Option<StatisticDuration>> for DurationTotal {
-    fn from(duration: Option<StatisticDuration>) -> Self {
-        let StatisticDuration { count, ns } = duration.unwrap_or_default();
-        Self {
-            count,
-            total: Duration::from_nanos(ns),
         }
     }
 }

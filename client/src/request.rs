@@ -95,6 +95,11 @@ impl Request {
         self.message.id = id.into();
     }
 
+    /// Sets the model, for a request that is sent to several.
+    pub fn set_model(&mut self, model: impl Into<String>) {
+        self.message.model_name = model.into();
+    }
+
     /// Returns the bytes of all input tensors: what to [`reserve`](crate::Session::reserve).
     pub fn bytes(&self) -> usize {
         let inputs = self.message.inputs.iter();

@@ -1,11 +1,17 @@
 //! The command line.
 
+mod ladder;
+mod parity;
+mod queued;
 mod values;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use ladder::{Column, LadderArgs};
+pub use parity::ParityArgs;
+pub use queued::QueuedArgs;
 pub use values::{InputShape, NamedParameter};
 use values::{duration, input_shape, parameter, positive};
 
@@ -36,6 +42,18 @@ pub enum Command {
     ///
     /// Ends with 0 if the report is VALID, 2 if INVALID, 3 if CLIENT-LIMITED, 1 if there is none.
     Run(Box<RunArgs>),
+    /// Compare configurations of a model, batch size by batch size, as published figures do.
+    ///
+    /// Many requests are sent at once after one for warm-up, to one model after the other, again
+    /// and again. Ends with 1 under --check where `auto` is not within 2 % of the best.
+    Ladder(Box<LadderArgs>),
+    /// Show how far submitting work is from having it done.
+    #[command(name = "async")]
+    Queued(QueuedArgs),
+    /// Compare the answers of two servers to the same requests.
+    ///
+    /// Ends with 1 where they differ by more than --tolerance.
+    Parity(Box<ParityArgs>),
 }
 
 /// How requests travel.
@@ -207,6 +225,7 @@ mod tests {
             .chain(line.split_whitespace());
         Cli::try_parse_from(words).map(|cli| match cli.command {
             Command::Run(args) => *args,
+            other => panic!("{other:?}"),
         })
     }
 

@@ -11,13 +11,19 @@
 //! when its answer was whole. *Response* runs from the first, *service* from the second, and *lag*
 //! lies between them. The schedule is fixed before the start and is never shifted, so a target that
 //! stalls cannot slow down the questions it is asked.
+//!
+//! Beside such loads, [`ladder`] compares configurations of a model, [`queued`] tells submitting from
+//! done, and [`parity`] compares the answers of two servers.
 
 pub mod cli;
 pub mod clock;
 pub mod host;
+pub mod ladder;
 pub mod pacer;
+pub mod parity;
 pub mod payload;
 pub mod progress;
+pub mod queued;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use forebay_loadgen::{
     cli::{Cli, Command},
-    run,
+    ladder, parity, queued, run,
 };
 
 fn main() -> ExitCode {
@@ -24,12 +24,40 @@ fn main() -> ExitCode {
 }
 
 fn command() -> anyhow::Result<ExitCode> {
-    let Command::Run(args) = Cli::parse().command;
+    let command = Cli::parse().command;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let report = runtime.block_on(run::run(&args))?;
-    run::write(&report, &args.output, &mut io::stdout().lock())?;
-    Ok(report.verdict.exit_code())
+    let out = &mut io::stdout().lock();
+    match command {
+        Command::Run(args) => {
+            let report = runtime.block_on(run::run(&args))?;
+            run::write(&report, &args.output, out)?;
+            Ok(report.verdict.exit_code())
+        }
+        Command::Ladder(args) => {
+            let report = runtime.block_on(ladder::run(&args))?;
+            ladder::write(&report, &args, out)?;
+            Ok(code(!args.check || report.passes()))
+        }
+        Command::Queued(args) => {
+            let report = runtime.block_on(queued::run(&args))?;
+            queued::write(&report, args.json.as_deref(), out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Parity(args) => {
+            let report = runtime.block_on(parity::run(&args))?;
+            parity::write(&report, args.json.as_deref(), out)?;
+            Ok(code(report.passes()))
+        }
+    }
+}
+
+fn code(passes: bool) -> ExitCode {
+    if passes {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

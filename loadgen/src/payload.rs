@@ -138,6 +138,15 @@ impl Pool {
         Ok(Self { requests, inputs })
     }
 
+    /// Returns the same requests for another model, which share their tensors with these.
+    pub fn for_model(&self, model: &str) -> Self {
+        let mut pool = self.clone();
+        for request in &mut pool.requests {
+            request.set_model(model);
+        }
+        pool
+    }
+
     /// Returns the request for the `number`th shot. Variants take turns.
     pub fn request(&self, number: u64, place: Option<Place>) -> Request {
         let variants = self.requests.len() as u64;

@@ -6,6 +6,7 @@
 
 mod archive;
 mod fixture;
+mod ladder;
 mod pickle;
 mod resnet;
 mod scripted;
@@ -19,7 +20,10 @@ use std::{fs, io, path::Path};
 use anyhow::{Context as _, Result};
 
 use self::archive::Module;
-pub use self::fixture::{Fixture, UnknownFixture};
+pub use self::{
+    fixture::{Fixture, UnknownFixture},
+    ladder::{LADDER, write_ladder},
+};
 
 /// What [`write_one`] found to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,32 +55,50 @@ pub fn write(dir: &Path, which: &[Fixture]) -> Result<()> {
 /// # Errors
 /// The directory cannot be written to, or libtorch cannot trace or save the model.
 pub fn write_one(dir: &Path, fixture: Fixture) -> Result<Outcome> {
-    let target = dir.join(fixture.name());
-    if is_current(&target, fixture)? {
+    let name = fixture.name();
+    put(
+        dir,
+        name,
+        |target| is_current(target, fixture.config(), &recipe(fixture)),
+        |made| write_files(made, fixture.config(), &recipe(fixture)),
+    )
+    .with_context(|| format!("write the model {name} to {}", dir.display()))
+}
+
+/// Puts a model into the repository `dir`, unless it is current: `write` fills a folder elsewhere,
+/// which is then renamed.
+fn put(
+    dir: &Path,
+    name: &str,
+    is_current: impl Fn(&Path) -> Result<bool>,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Outcome> {
+    let target = dir.join(name);
+    if is_current(&target)? {
         return Ok(Outcome::Kept);
     }
-    let doing = || format!("write the model {fixture} to {}", dir.display());
-    fs::create_dir_all(dir).with_context(doing)?;
+    fs::create_dir_all(dir)?;
     let scratch = tempfile::Builder::new()
         .prefix(".making-")
-        .tempdir_in(dir)
-        .with_context(doing)?;
-    let made = scratch.path().join(fixture.name());
-    fs::create_dir_all(made.join("1")).with_context(doing)?;
-    fs::write(made.join("config.pbtxt"), fixture.config()).with_context(doing)?;
-    write_module(&made.join("1/model.pt"), fixture).with_context(doing)?;
+        .tempdir_in(dir)?;
+    let made = scratch.path().join(name);
+    fs::create_dir_all(made.join("1"))?;
+    write(&made)?;
     match fs::rename(&made, &target) {
         Ok(()) => return Ok(Outcome::Written),
         // Another process was faster, and what it wrote is what this one would have.
-        Err(_) if is_current(&target, fixture)? => return Ok(Outcome::Kept),
+        Err(_) if is_current(&target)? => return Ok(Outcome::Kept),
         // An older one is in the way.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-        Err(error) => return Err(error).with_context(doing),
+        Err(error) => return Err(error.into()),
     }
-    fs::rename(&target, scratch.path().join("old")).with_context(doing)?;
-    fs::rename(&made, &target).with_context(doing)?;
+    fs::rename(&target, scratch.path().join("old"))?;
+    fs::rename(&made, &target)?;
     Ok(Outcome::Written)
 }
+
+/// Where a model's file lies in its folder.
+const MODULE: &str = "1/model.pt";
 
 /// How a model comes to be.
 enum Recipe {
@@ -99,20 +121,21 @@ fn recipe(fixture: Fixture) -> Recipe {
     }
 }
 
-fn write_module(path: &Path, fixture: Fixture) -> Result<()> {
-    match recipe(fixture) {
-        Recipe::Traced(save) => save(path),
-        Recipe::Scripted(module) => Ok(fs::write(path, module.archive()?)?),
+fn write_files(made: &Path, config: &str, recipe: &Recipe) -> Result<()> {
+    fs::write(made.join("config.pbtxt"), config)?;
+    let module = made.join(MODULE);
+    match recipe {
+        Recipe::Traced(save) => save(&module),
+        Recipe::Scripted(scripted) => Ok(fs::write(module, scripted.archive()?)?),
     }
 }
 
-fn is_current(target: &Path, fixture: Fixture) -> Result<bool> {
-    if read_if_there(&target.join("config.pbtxt"))?.as_deref() != Some(fixture.config().as_bytes())
-    {
+fn is_current(target: &Path, config: &str, recipe: &Recipe) -> Result<bool> {
+    if read_if_there(&target.join("config.pbtxt"))?.as_deref() != Some(config.as_bytes()) {
         return Ok(false);
     }
-    let module = target.join("1/model.pt");
-    match recipe(fixture) {
+    let module = target.join(MODULE);
+    match recipe {
         Recipe::Traced(_) => Ok(module.is_file()),
         Recipe::Scripted(current) => Ok(read_if_there(&module)? == Some(current.archive()?)),
     }

@@ -3,6 +3,7 @@
 mod datatypes;
 mod describing;
 mod health;
+mod mode;
 mod models;
 mod order;
 mod reflection;

@@ -52,15 +52,23 @@ pub(crate) fn fetched(workspace: &Workspace, interrupt: &Interrupt) -> Result<Pa
     Ok(folder)
 }
 
-/// Runs `cargo xtask models DIR`.
-pub(crate) fn models(workspace: &Workspace, dir: &Path, interrupt: &Interrupt) -> Result<()> {
+/// Runs `cargo xtask models [--ladder] DIR`.
+pub(crate) fn models(
+    workspace: &Workspace,
+    dir: &Path,
+    ladder: bool,
+    interrupt: &Interrupt,
+) -> Result<()> {
     libtorch::ensure(workspace, interrupt)?;
     let mut cargo = workspace.cargo();
     cargo.args(["run", "--quiet", "--locked", "--package", "forebay-tests"]);
     let dir = std::path::absolute(dir).with_context(|| format!("find {}", dir.display()))?;
     cargo.args(["--bin", "make-models", "--"]).arg(&dir);
+    cargo.args(ladder.then_some("--ladder"));
     process::run(&mut cargo, interrupt)?;
-    silero(workspace, &dir, interrupt)?;
+    if !ladder {
+        silero(workspace, &dir, interrupt)?;
+    }
     say(format_args!("a model repository is at {}", dir.display()))
 }
 

@@ -17,6 +17,7 @@ mod conformance;
 mod demo;
 mod fetch;
 mod fixtures;
+mod gpu;
 mod libtorch;
 mod process;
 mod python;
@@ -41,6 +42,9 @@ enum Task {
     Models {
         /// The folder to write to; it is made where it is missing.
         dir: PathBuf,
+        /// Write the models that `loadgen ladder` compares instead.
+        #[arg(long)]
+        ladder: bool,
     },
     /// Build in release, serve two models, stream speech through one, load the other.
     Demo,
@@ -48,6 +52,8 @@ enum Task {
     Test,
     /// Run tritonclient and perf_analyzer against a server; export models with AOTInductor, serve them.
     Conformance,
+    /// Pack what measures Forebay on a machine that has a GPU and PyTorch only.
+    Gpu,
     /// Run the benchmark NAME: prints a table, writes JSON; without NAME, list them.
     Bench {
         /// The benchmark.
@@ -80,8 +86,9 @@ fn run(task: Task) -> Result<()> {
     let interrupt = Interrupt::install()?;
     match task {
         Task::Libtorch => libtorch::command(&workspace, &interrupt),
-        Task::Models { dir } => fixtures::models(&workspace, &dir, &interrupt),
+        Task::Models { dir, ladder } => fixtures::models(&workspace, &dir, ladder, &interrupt),
         Task::Demo => demo::command(&workspace, &interrupt),
+        Task::Gpu => gpu::command(&workspace, &interrupt),
         Task::Bench { name, check } => {
             bench::command(&workspace, name.as_deref(), check, &interrupt)
         }

@@ -22,6 +22,10 @@ async fn tells_what_the_server_says_of_itself_and_its_models() {
     assert_eq!(metadata.outputs[0].shape, [-1, 3]);
     let statistics = client.model_statistics("m").await.unwrap();
     assert_eq!(statistics[0].queue.total, Duration::from_nanos(2500));
+    let statistics = client.statistics("m").await.unwrap();
+    let pipeline = statistics.models[0].pipeline.unwrap();
+    assert_eq!(pipeline.computing_fraction(), Some(0.75));
+    assert_eq!(statistics.devices[0].utilization_percent, Some(61));
     assert_eq!(client.repository_index().await.unwrap()[0].state, "READY");
     let error = client.model_metadata("other").await.unwrap_err();
     assert!(matches!(error, CallError::UnknownDatatype { datatype, .. } if datatype == "FP12"));

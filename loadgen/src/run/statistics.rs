@@ -46,7 +46,7 @@ impl Snapshot {
 
 /// The sums over all versions of a model. Another client's requests are in them too.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Statistics(ModelStatistics);
+pub(super) struct Statistics(Box<ModelStatistics>);
 
 impl Statistics {
     /// Asks the server, which may not keep statistics.
@@ -68,7 +68,7 @@ impl Statistics {
                 total.total += part.total;
             }
         }
-        Self(sum)
+        Self(Box::new(sum))
     }
 
     /// Returns what came since `before`, or `None` if the model was loaded anew meanwhile, which

@@ -2,6 +2,10 @@
 
 // `cfg(test)` is how clippy knows that helpers may unwrap too.
 #[cfg(test)]
+mod comparisons;
+#[cfg(test)]
+mod ladder;
+#[cfg(test)]
 mod runs;
 #[cfg(test)]
 mod server;

@@ -16,8 +16,10 @@ fn args(server: &Server, line: &str) -> RunArgs {
     let endpoint = server.endpoint();
     let words = ["loadgen", "run", "--quiet", "--endpoint", &endpoint];
     let words = words.into_iter().chain(line.split_whitespace());
-    let cli::Command::Run(args) = Cli::parse_from(words).command;
-    *args
+    match Cli::parse_from(words).command {
+        cli::Command::Run(args) => *args,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn report(server: &Server, line: &str) -> Report {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use forebay_proto::{
-    InferRequest, InferResponse, Parameter, StreamReply,
+    InferRequest, InferResponse, Parameter, StreamReply, Tensor,
     inference::{
         grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer},
         model_metadata_response::TensorMetadata,
@@ -69,14 +69,20 @@ impl Drop for Server {
 
 struct Service(Arc<AtomicU64>);
 
-/// Answers with the inputs. `busy` refuses and `slow` takes its time.
+/// Answers with the inputs. `busy` refuses, `slow` takes its time, `stuck` never ends, and
+/// `off` answers with zeros.
 async fn answer(requests: &AtomicU64, request: InferRequest) -> Result<InferResponse, Status> {
     requests.fetch_add(1, Ordering::SeqCst);
     match &*request.model_name {
         "busy" => return Err(Status::resource_exhausted("the queue is full")),
         "slow" => tokio::time::sleep(SLOW).await,
+        "stuck" => std::future::pending().await,
         _ => {}
     }
+    let outputs = match &*request.model_name {
+        "off" => vec![zeros(&request.inputs[0])],
+        _ => request.inputs.clone(),
+    };
     let timed = request.flag("forebay_timings").unwrap();
     let stages = ["queue", "h2d", "compute", "d2h"].into_iter().zip(1i64..);
     let timings =
@@ -86,8 +92,14 @@ async fn answer(requests: &AtomicU64, request: InferRequest) -> Result<InferResp
         model_version: "1".into(),
         id: request.id,
         parameters: timings.filter(|_| timed).collect(),
-        outputs: request.inputs,
+        outputs,
     })
+}
+
+/// Returns a tensor like `tensor` that holds zeros.
+fn zeros(tensor: &Tensor) -> Tensor {
+    let (name, datatype, shape, data) = tensor.clone().into_parts();
+    Tensor::new(name, datatype, shape, vec![0; data.len()]).unwrap()
 }
 
 /// Written out as `async_trait` would, which does not look into macros.
@@ -125,12 +137,39 @@ impl GrpcInferenceService for Service {
             shape: shape.to_vec(),
         };
         Ok(Response::new(ModelMetadataResponse {
-            inputs: vec![
-                tensor("x", "FP32", &[-1, 3]),
-                tensor("t", "BYTES", &[-1, -1]),
-            ],
+            inputs: match &*name {
+                "echo" | "busy" | "slow" => vec![
+                    tensor("x", "FP32", &[-1, 3]),
+                    tensor("t", "BYTES", &[-1, -1]),
+                ],
+                _ => vec![tensor("x", "FP32", &[-1, 3])],
+            },
             name,
             ..Default::default()
+        }))
+    }
+
+    async fn model_ready(&self, call: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
+        match &*call.into_inner().name {
+            "absent" => Err(Status::not_found("no such model")),
+            name => Ok(Response::new(ModelReadyResponse {
+                ready: name != "broken",
+            })),
+        }
+    }
+
+    async fn repository_index(
+        &self,
+        _: Request<RepositoryIndexRequest>,
+    ) -> Answer<RepositoryIndexResponse> {
+        let broken = repository_index_response::ModelIndex {
+            name: "broken".into(),
+            state: "UNAVAILABLE".into(),
+            reason: "its file is of yesterday".into(),
+            ..Default::default()
+        };
+        Ok(Response::new(RepositoryIndexResponse {
+            models: vec![broken],
         }))
     }
 
@@ -156,11 +195,24 @@ impl GrpcInferenceService for Service {
                 compute_output: took(4_000),
                 ..Default::default()
             }),
+            forebay_pipeline: Some(ForebayPipelineStatistics {
+                busy_ns: 100 * count,
+                h2d_ns: 30 * count,
+                compute_ns: 80 * count,
+                d2h_ns: 20 * count,
+                computing_ns: 75 * count,
+            }),
+            ..Default::default()
+        };
+        let device = ForebayDeviceStatistics {
+            name: "card:0".into(),
+            model: "A Card".into(),
+            utilization_percent: Some(61),
             ..Default::default()
         };
         Ok(Response::new(ModelStatisticsResponse {
             model_stats: vec![statistics],
-            ..Default::default()
+            forebay_devices: vec![device],
         }))
     }
 
@@ -190,9 +242,7 @@ impl GrpcInferenceService for Service {
         server_live(ServerLiveRequest) -> ServerLiveResponse;
         server_ready(ServerReadyRequest) -> ServerReadyResponse;
         server_metadata(ServerMetadataRequest) -> ServerMetadataResponse;
-        model_ready(ModelReadyRequest) -> ModelReadyResponse;
         model_config(ModelConfigRequest) -> ModelConfigResponse;
-        repository_index(RepositoryIndexRequest) -> RepositoryIndexResponse;
         repository_model_load(RepositoryModelLoadRequest) -> RepositoryModelLoadResponse;
         repository_model_unload(RepositoryModelUnloadRequest) -> RepositoryModelUnloadResponse;
         system_shared_memory_status(SystemSharedMemoryStatusRequest) -> SystemSharedMemoryStatusResponse;

@@ -61,3 +61,24 @@ pub(super) const WRONG_OUTPUT: Module = Module {
     source: include_str!("repository/wrong_output/__torch__.py"),
     attributes: STATELESS,
 };
+
+/// Four times its input, after as many products of it as `rounds` has elements.
+pub(super) const CASE6243: Module = Module {
+    class: "Case6243",
+    source: include_str!("repository/case6243/__torch__.py"),
+    attributes: STATELESS,
+};
+
+/// The product of a matrix with itself.
+pub(super) const PRODUCT: Module = Module {
+    class: "Product",
+    source: include_str!("repository/product/__torch__.py"),
+    attributes: STATELESS,
+};
+
+/// A thousand elements of each image, and no work.
+pub(super) const LADDER_TRANSPORT: Module = Module {
+    class: "LadderTransport",
+    source: include_str!("repository/ladder_transport/__torch__.py"),
+    attributes: STATELESS,
+};

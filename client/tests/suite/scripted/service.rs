@@ -128,11 +128,21 @@ impl GrpcInferenceService for Scripted {
                 queue: Some(StatisticDuration { count: 8, ns: 2500 }),
                 ..Default::default()
             }),
+            forebay_pipeline: Some(ForebayPipelineStatistics {
+                busy_ns: 4000,
+                computing_ns: 3000,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let device = ForebayDeviceStatistics {
+            name: "cuda:0".into(),
+            utilization_percent: Some(61),
             ..Default::default()
         };
         Ok(Response::new(ModelStatisticsResponse {
             model_stats: vec![statistics],
-            ..Default::default()
+            forebay_devices: vec![device],
         }))
     }
 

@@ -1,0 +1,223 @@
+//! `loadgen ladder`: configurations of one model against one another, batch size by batch size.
+//!
+//! A volley of requests after one for warm-up, to each column in turn, again and again. [`plan`]
+//! says whose turn it is, [`volley`] sends, [`cell`] sums up, [`judge`] says who won; all but
+//! [`volley`] and [`columns`] are pure.
+//!
+//! Invariant: a column that is not served says why; it never shows a zero.
+
+mod cell;
+mod columns;
+mod judge;
+mod plan;
+mod published;
+mod report;
+mod spread;
+mod table;
+mod volley;
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use forebay_client::Client;
+
+use self::{
+    cell::Repetition,
+    columns::{Prepared, prepare},
+    plan::{Turn, turns},
+    volley::Settings,
+};
+pub use self::{
+    cell::{Cell, Source, StageMeans, Utilisation},
+    judge::Judgement,
+    report::{ColumnReport, Report, RowReport, SCHEMA, State},
+    spread::Spread,
+    table::Table,
+};
+use crate::{
+    cli::{Column, LadderArgs},
+    clock,
+};
+
+/// What the column below all others is called.
+const FLOOR: &str = "transport";
+
+/// Repetitions of it at most: it stands in no ranking, and the time is better spent on the others.
+const FLOOR_REPETITIONS: usize = 2;
+
+/// Climbs the ladder.
+///
+/// # Errors
+/// The server cannot be reached, or the arguments do not suit a model.
+pub async fn run(args: &LadderArgs) -> Result<Report> {
+    let client = Client::builder(&args.endpoint)
+        .with_connections(args.streams)
+        .connect()
+        .await
+        .with_context(|| format!("connect to {}", args.endpoint))?;
+    let mut asked = args.columns();
+    asked.push(Column {
+        label: FLOOR.to_owned(),
+        model: args.floor.clone(),
+    });
+    let prepared = prepare(&client, &asked, args).await?;
+    let start = clock::now();
+    let mut climb = Climb {
+        client,
+        args,
+        start,
+        done: vec![vec![Vec::new(); args.batches.len()]; prepared.len()],
+        cut: None,
+    };
+    tokio::select! {
+        () = climb.all(&prepared) => {}
+        // The report is made of what is there.
+        Ok(()) = tokio::signal::ctrl_c() => climb.cut = Some("it was interrupted".to_owned()),
+    }
+    let took_s = (clock::now() - start).as_secs_f64();
+    let devices = devices(&climb.client).await;
+    let mut columns = climb.columns(prepared);
+    let floor = columns.pop().context("find the floor's column")?;
+    let judgements = args.batches.iter().enumerate();
+    Ok(Report {
+        schema: SCHEMA.to_owned(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        endpoint: args.endpoint.clone(),
+        devices,
+        requests: args.requests,
+        repetitions: args.repetitions,
+        streams: args.streams,
+        seed: args.seed,
+        took_s,
+        cut: climb.cut,
+        usual: args.is_usual(),
+        batches: args.batches.clone(),
+        judgements: judgements
+            .map(|(row, batch)| judge::judge(row, *batch, &columns))
+            .collect(),
+        columns,
+        floor,
+    })
+}
+
+/// Writes the report to the file that `args` names, and as a table to `terminal`.
+///
+/// # Errors
+/// The file or the terminal cannot be written.
+pub fn write(report: &Report, args: &LadderArgs, terminal: &mut impl Write) -> Result<()> {
+    if let Some(path) = &args.json {
+        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        let mut file = BufWriter::new(file);
+        serde_json::to_writer(&mut file, report).context("write the report as JSON")?;
+        writeln!(file)
+            .and_then(|()| file.flush())
+            .context("write the report as JSON")?;
+    }
+    if !args.quiet {
+        write!(terminal, "{}", Table(report)).context("print the report")?;
+    }
+    Ok(())
+}
+
+/// A ladder being climbed.
+struct Climb<'a> {
+    client: Client,
+    args: &'a LadderArgs,
+    start: Instant,
+    /// By column and row.
+    done: Vec<Vec<Vec<Repetition>>>,
+    cut: Option<String>,
+}
+
+impl Climb<'_> {
+    async fn all(&mut self, prepared: &[Prepared]) {
+        let end = self.start + self.args.limit;
+        let rows = self.args.batches.len();
+        for turn in turns(self.args.repetitions, rows, prepared.len()) {
+            let is_floor = turn.column + 1 == prepared.len();
+            if is_floor && turn.repetition >= FLOOR_REPETITIONS {
+                continue;
+            }
+            let column = &prepared[turn.column];
+            let Some((warmup, requests)) = column.requests(turn.row, self.args.requests) else {
+                continue;
+            };
+            let settings = Settings {
+                streams: self.args.streams,
+                deadline: end.min(clock::now() + self.args.timeout),
+            };
+            let fired = volley::fire(&self.client, warmup, requests, settings).await;
+            let repetition = fired.unwrap_or_else(|fault| Repetition {
+                failed: self.args.requests as u64,
+                failure: Some(fault),
+                ..Repetition::default()
+            });
+            // What the limit cut off says nothing of the server.
+            if clock::now() >= end && repetition.failed > 0 {
+                self.cut = Some(format!("its limit of {:?} was reached", self.args.limit));
+                return;
+            }
+            if !self.args.quiet {
+                tell(turn, column, self.args, &repetition);
+            }
+            self.done[turn.column][turn.row].push(repetition);
+        }
+    }
+
+    fn columns(&self, prepared: Vec<Prepared>) -> Vec<ColumnReport> {
+        let columns = prepared.into_iter().zip(&self.done);
+        let columns = columns.map(|(Prepared { column, pools }, done)| ColumnReport {
+            label: column.label,
+            model: column.model,
+            state: match pools {
+                Err(reason) => State::Absent { reason },
+                Ok(_) => State::Measured {
+                    rows: rows(&self.args.batches, done),
+                },
+            },
+        });
+        columns.collect()
+    }
+}
+
+fn rows(batches: &[u32], done: &[Vec<Repetition>]) -> Vec<RowReport> {
+    let rows = batches.iter().zip(done);
+    let rows = rows.map(|(&batch, repetitions)| RowReport {
+        batch,
+        cell: Cell::of(batch, repetitions),
+    });
+    rows.collect()
+}
+
+/// Says how one turn went, for those who wait.
+fn tell(turn: Turn, column: &Prepared, args: &LadderArgs, repetition: &Repetition) {
+    let batch = args.batches[turn.row];
+    let cell = Cell::of(batch, std::slice::from_ref(repetition));
+    let figure = match (&cell.failure, cell.samples_per_s) {
+        (Some(fault), _) => format!("{} failed: {fault}", cell.failed),
+        (None, Some(spread)) => format!("{:.1} samples/s", spread.mean),
+        (None, None) => "nothing".to_owned(),
+    };
+    let (turn, label) = (turn.repetition + 1, &column.column.label);
+    // With stderr gone, nobody waits.
+    let _ = writeln!(
+        io::stderr(),
+        "repetition {turn}, batch {batch}, {label}: {figure}"
+    );
+}
+
+async fn devices(client: &Client) -> Vec<String> {
+    let Ok(statistics) = client.statistics("").await else {
+        return Vec::new();
+    };
+    let devices = statistics.devices.into_iter();
+    let devices = devices.map(|device| match &*device.model {
+        "" => device.name,
+        model => format!("{}: {model}", device.name),
+    });
+    devices.collect()
+}

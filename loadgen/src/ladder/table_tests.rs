@@ -1,0 +1,90 @@
+use super::*;
+use crate::ladder::{RowReport, SCHEMA, Spread, judge};
+
+fn measured(label: &str, samples_per_s: &[f64]) -> ColumnReport {
+    let cell = Cell {
+        samples_per_s: Spread::of(samples_per_s),
+        ..Cell::default()
+    };
+    ColumnReport {
+        label: label.to_owned(),
+        model: format!("ladder_{label}"),
+        state: State::Measured {
+            rows: vec![RowReport { batch: 32, cell }],
+        },
+    }
+}
+
+fn absent(label: &str) -> ColumnReport {
+    ColumnReport {
+        label: label.to_owned(),
+        model: "ladder_aoti".to_owned(),
+        state: State::Absent {
+            reason: "no such model".to_owned(),
+        },
+    }
+}
+
+fn report(columns: Vec<ColumnReport>, floor: ColumnReport) -> Report {
+    Report {
+        schema: SCHEMA.to_owned(),
+        tool_version: "0".to_owned(),
+        endpoint: "http://here".to_owned(),
+        devices: vec!["cuda:0: A Card".to_owned()],
+        requests: 100,
+        repetitions: 2,
+        streams: 8,
+        seed: 0,
+        took_s: 1.0,
+        cut: None,
+        usual: true,
+        batches: vec![32],
+        judgements: vec![judge::judge(0, 32, &columns)],
+        columns,
+        floor,
+    }
+}
+
+#[test]
+fn our_figures_stand_above_the_published_ones_of_the_same_column() {
+    let columns = vec![
+        measured("inline", &[300.0, 310.0]),
+        measured("auto", &[400.0, 400.0]),
+        absent(".pt2"),
+    ];
+    let text = Table(&report(columns, absent("transport"))).to_string();
+    let lines: Vec<_> = text.lines().collect();
+    let ours = lines
+        .iter()
+        .position(|line| *line == "| 32 | 305.0 ± 7.1 | 400.0 ± 0.0 | n/a |")
+        .unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(lines[ours + 1], "| elsewhere | 394.2 | - | - |", "{text}");
+    assert!(text.contains("on another GPU; not comparable"), "{text}");
+    assert!(
+        text.contains("no figures for .pt2: model 'ladder_aoti': no such model"),
+        "{text}"
+    );
+    assert!(
+        text.contains("batch 32: auto is best with 400.0 samples/s; auto reaches 1.000 of it: met"),
+        "{text}"
+    );
+}
+
+#[test]
+fn other_models_are_not_held_against_published_figures() {
+    let mut report = report(vec![measured("inline", &[1.0])], absent("transport"));
+    report.usual = false;
+    let text = Table(&report).to_string();
+    assert!(!text.contains("elsewhere"), "{text}");
+    assert!(text.contains("there is no figure for auto"), "{text}");
+}
+
+#[test]
+fn figures_that_the_network_bounds_are_named() {
+    let columns = vec![measured("inline", &[40.0]), measured("auto", &[60.0])];
+    let text = Table(&report(columns, measured("transport", &[100.0]))).to_string();
+    assert!(
+        text.contains("carry 100.0 samples/s; more than half of it, so bounded by it too: auto\n"),
+        "{text}"
+    );
+}

@@ -1,0 +1,169 @@
+//! Sends requests at once and waits for all answers, while the server is asked how busy it is.
+//!
+//! Invariant: requests are whole before the clock starts, and no limit of ours holds one back, so
+//! all are due, and counted from, the same moment.
+
+use std::time::{Duration, Instant};
+
+use forebay_client::{Client, InferError, Reply, Request, Session, StreamOptions, Ticket};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout_at},
+};
+
+use super::cell::Repetition;
+use crate::{clock, record::Stages};
+
+/// How often the server is asked how busy the device is.
+const SAMPLING: Duration = Duration::from_millis(100);
+
+/// How a volley is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// Streams that the requests are spread over.
+    pub(super) streams: usize,
+    /// When waiting ends.
+    pub(super) deadline: Instant,
+}
+
+/// Sends `warmup`, waits for its answer, and then sends all of `requests`.
+///
+/// # Errors
+/// No stream, or no answer to the request for warm-up.
+pub(super) async fn fire(
+    client: &Client,
+    warmup: Request,
+    requests: Vec<Request>,
+    settings: Settings,
+) -> Result<Repetition, String> {
+    let sessions = open(client, &requests, settings.streams)
+        .await
+        .map_err(|error| error.to_string())?;
+    let model = warmup.model().to_owned();
+    let mut repetition = warm_up(&sessions[0], warmup, settings.deadline).await?;
+    let before = pipeline(client, &model).await;
+    let sampler = sample(client.clone(), model.clone());
+    let start = clock::now();
+    let mut tickets = Vec::with_capacity(requests.len());
+    for (place, request) in requests.into_iter().enumerate() {
+        tickets.push(sessions[place % sessions.len()].submit(request).await);
+    }
+    for ticket in tickets {
+        match answer(ticket, settings.deadline).await {
+            Ok(reply) => {
+                repetition.responses.push(reply.timings().done - start);
+                repetition.stages.extend(stages(&reply));
+            }
+            Err(fault) => {
+                repetition.failed += 1;
+                repetition.failure.get_or_insert(fault);
+            }
+        }
+    }
+    repetition.utilisation = sampler.end().await;
+    let after = pipeline(client, &model).await;
+    repetition.pipeline = after
+        .zip(before)
+        .and_then(|(after, before)| after.since(before));
+    Ok(repetition)
+}
+
+/// Opens streams that take all requests at once, in any order of answers.
+async fn open(
+    client: &Client,
+    requests: &[Request],
+    count: usize,
+) -> Result<Vec<Session>, InferError> {
+    let bytes: usize = requests.iter().map(Request::bytes).sum();
+    let options = StreamOptions::default()
+        .with_requests_in_flight(requests.len().max(1))
+        .with_bytes_in_flight(bytes.max(1))
+        .with_completion_order(true);
+    let mut sessions = Vec::new();
+    for _ in 0..count.max(1) {
+        sessions.push(client.stream(options.clone()).await?);
+    }
+    Ok(sessions)
+}
+
+async fn warm_up(
+    session: &Session,
+    request: Request,
+    deadline: Instant,
+) -> Result<Repetition, String> {
+    let start = clock::now();
+    let reply = answer(session.submit(request).await, deadline).await?;
+    Ok(Repetition {
+        warmup: Some(reply.timings().done - start),
+        alone: stages(&reply),
+        ..Repetition::default()
+    })
+}
+
+async fn answer(ticket: Result<Ticket, InferError>, deadline: Instant) -> Result<Reply, String> {
+    let ticket = ticket.map_err(|error| error.to_string())?;
+    match timeout_at(deadline.into(), ticket).await {
+        Ok(reply) => reply.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+fn stages(reply: &Reply) -> Option<Stages> {
+    reply.server_timings().map(|server| Stages {
+        queue: server.queue,
+        h2d: server.h2d,
+        compute: server.compute,
+        d2h: server.d2h,
+    })
+}
+
+/// Returns what the pipelines of `model` did so far, over its versions.
+async fn pipeline(client: &Client, model: &str) -> Option<forebay_client::PipelineStatistics> {
+    let statistics = client.statistics(model).await.ok()?;
+    // One version is served unless a policy asks for more; then the sum would mix them.
+    match &statistics.models[..] {
+        [only] => only.pipeline,
+        _ => None,
+    }
+}
+
+/// Asks for the device's utilisation until it is told to end.
+struct Sampler {
+    task: JoinHandle<Vec<u32>>,
+    end: tokio::sync::oneshot::Sender<()>,
+}
+
+fn sample(client: Client, model: String) -> Sampler {
+    let (end, mut ended) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(async move {
+        let mut told = Vec::new();
+        let mut ticks = interval(SAMPLING);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick is now, when what the driver tells is of the time before.
+        ticks.tick().await;
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut ended => return told,
+                _ = ticks.tick() => {}
+            }
+            if let Ok(statistics) = client.statistics(&*model).await {
+                let percents = statistics.devices.iter();
+                told.extend(
+                    percents
+                        .filter_map(|device| device.utilization_percent)
+                        .max(),
+                );
+            }
+        }
+    });
+    Sampler { task, end }
+}
+
+impl Sampler {
+    async fn end(self) -> Vec<u32> {
+        // Fails only where the task is gone, which then has nothing to tell.
+        let _ = self.end.send(());
+        self.task.await.unwrap_or_default()
+    }
+}

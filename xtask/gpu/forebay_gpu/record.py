@@ -1,0 +1,78 @@
+"""What came of each phase, written after each: results.json, and table.md for people."""
+
+import json
+import time
+import traceback
+from pathlib import Path
+
+from . import table
+from .process import Skip
+
+SCHEMA = "forebay-gpu/1"
+
+
+class Results:
+    """Phases by name, each with its status: ok, failed or skipped, and why."""
+
+    def __init__(self, out, options):
+        self.out = out
+        self.phases = {}
+        self.options = {key: show(value) for key, value in options.items()}
+        self.started = time.time()
+
+    def run(self, name, phase):
+        """Runs a phase. Nothing that goes wrong in it stops the others."""
+        print(f"== {name}", flush=True)
+        start = time.monotonic()
+        entry = {"status": "ok"}
+        # There while it runs, so that half a phase is kept.
+        self.phases[name] = entry
+        try:
+            entry["data"] = phase()
+        except Skip as reason:
+            entry.update(status="skipped", reason=str(reason))
+        except Exception as error:
+            entry.update(status="failed", reason=str(error) or repr(error))
+            if not isinstance(error, RuntimeError):
+                entry["traceback"] = traceback.format_exc()
+        entry["seconds"] = round(time.monotonic() - start, 2)
+        if entry["status"] != "ok":
+            print(f"   {entry['status']}: {entry['reason'][:400]}", flush=True)
+        self.write()
+
+    def note(self, name, data):
+        """Keeps what a phase has so far."""
+        self.phases[name]["data"] = data
+        self.write()
+
+    def skip(self, name, reason):
+        self.phases[name] = {"status": "skipped", "reason": reason}
+
+    def data(self, name):
+        """Returns what a phase found, or None."""
+        return self.phases.get(name, {}).get("data")
+
+    def failed(self):
+        return any(entry["status"] == "failed" for entry in self.phases.values())
+
+    def write(self):
+        whole = {
+            "schema": SCHEMA,
+            "started_at_unix_s": self.started,
+            "options": self.options,
+            "phases": self.phases,
+            "verdicts": table.verdicts(self.phases, self.options),
+        }
+        replace(self.out / "results.json", json.dumps(whole, indent=1) + "\n")
+        replace(self.out / "table.md", table.page(whole))
+
+
+def show(value):
+    return str(value) if isinstance(value, Path) else value
+
+
+def replace(path, text):
+    """Writes a file so that no reader sees half of it."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(text)
+    partial.replace(path)

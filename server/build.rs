@@ -27,6 +27,7 @@ fn main() {
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
+        .file("shim/aoti.cpp")
         .file("shim/torch.cpp")
         .file("shim/accelerator.cpp")
         .compile("forebay_torch");

@@ -17,6 +17,7 @@
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/ir/alias_analysis.h>
+#include <torch/csrc/jit/passes/freeze_module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 
@@ -103,9 +104,10 @@ bool writes_to_constants(const torch::jit::AliasDb& aliases, const torch::jit::B
   return false;
 }
 
-// Whether passes of a frozen module leave nothing behind: freezing keeps as attributes what a method
-// writes to, and a graph could write to a constant in place.
-bool is_pure(const torch::jit::Module& frozen) {
+// Whether passes of a module leave nothing behind. Freezing keeps as attributes what a method writes
+// to, and a graph could write to a constant in place. Weights are not copied for this.
+bool is_pure(const torch::jit::Module& module, const std::vector<std::string>& kept) {
+  const torch::jit::Module frozen = torch::jit::freeze_module(module, kept);
   if (frozen.type()->numAttributes() > 0) {
     return false;
   }
@@ -162,17 +164,21 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
     }
     torch::jit::Module module = torch::jit::load(file, place);
     module.eval();
+    std::vector<std::string> kept;
+    if (module.find_method(kReset)) {
+      kept.emplace_back(kReset);
+    }
     bool pure = false;
+    try {
+      pure = is_pure(module, kept);
+    } catch (const std::exception&) {
+      // What cannot be frozen is taken to keep state.
+    }
     if (form > 0) {
-      std::vector<std::string> kept;
-      if (module.find_method(kReset)) {
-        kept.emplace_back(kReset);
-      }
       module = torch::jit::freeze(module, kept);
-      pure = is_pure(module);
-      if (form > 1) {
-        module = torch::jit::optimize_for_inference(module, kept);
-      }
+    }
+    if (form > 1) {
+      module = torch::jit::optimize_for_inference(module, kept);
     }
     return new FbModule{std::move(module), pure};
   });

@@ -32,7 +32,7 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error);
 void fb_module_free(FbModule* module);
 
 // Whether passes are known to change nothing in the module, so that several threads may run it at
-// once. Never so for a module as it was saved.
+// once.
 bool fb_module_is_pure(const FbModule* module);
 
 // Sets, for the whole process, whether graphs are specialised for what their first passes saw.

@@ -3,7 +3,10 @@
 //! A [`Model`] is one version of a model on disk; it makes [`Instance`]s, each of which belongs to
 //! one compute thread at a time and may keep state between calls.
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     device::Location,
@@ -11,11 +14,13 @@ use crate::{
     torch::{self, Failure},
 };
 
+mod aoti;
 mod identity;
 pub(crate) mod sample;
 mod schema;
 mod torchscript;
 
+pub use aoti::{Aoti, Settings as AotiSettings};
 pub use identity::Identity;
 pub use schema::{Argument, ArgumentKind, Schema};
 pub use torchscript::{Settings as TorchSettings, TorchScript};
@@ -72,6 +77,29 @@ pub enum Error {
         /// What libtorch says, cut to a few lines.
         reason: String,
     },
+    /// The file is not a package that AOTInductor's loader reads.
+    #[error(
+        "{file} does not load as an AOTInductor package: {reason}; \
+         export it again with docs/export/export_aoti.py"
+    )]
+    Package {
+        /// The package's file.
+        file: String,
+        /// What is wrong with it, cut to a few lines.
+        reason: String,
+    },
+    /// The package was compiled for something else than what it is to run on.
+    #[error("{file} was compiled for {compiled}, but {wanted}; {mend}")]
+    Elsewhere {
+        /// The package's file.
+        file: String,
+        /// What it was compiled for.
+        compiled: String,
+        /// What it is to run on.
+        wanted: String,
+        /// What to do.
+        mend: &'static str,
+    },
     /// Configuration and model do not fit each other.
     #[error("{0}")]
     Mismatch(String),
@@ -115,6 +143,14 @@ impl Error {
             (Failure::Final, Location::Host) | (Failure::Other, _) => Self::Forward(said),
         }
     }
+}
+
+/// Returns the last two parts of a file's path: clients are told of it too, and where the repository
+/// lies is not their concern.
+fn shown(file: &Path) -> String {
+    let mut tail: Vec<_> = file.iter().rev().take(2).collect();
+    tail.reverse();
+    tail.iter().collect::<PathBuf>().display().to_string()
 }
 
 /// Cuts a text of libtorch's, which may print whole tensors and C++ back traces, to what helps.

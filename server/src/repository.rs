@@ -29,7 +29,7 @@ pub use self::{
     instances::{InstanceGroup, InstanceKind},
     report::{Report, Tried},
     scheduling::{DynamicBatching, QueuePolicy, Scheduling, SequenceBatching},
-    settings::{Backend, ModelSettings, WarmupData, WarmupInput, WarmupSample},
+    settings::{Backend, ExecutorSettings, ModelSettings, WarmupData, WarmupInput, WarmupSample},
     versions::{Version, VersionPolicy},
 };
 

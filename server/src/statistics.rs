@@ -133,7 +133,13 @@ impl Statistics {
 
     /// Forgets what was counted so far.
     pub fn reset(&self) {
-        *self.lock() = State::default();
+        let mut state = self.lock();
+        // Whoever was told last may still be inside.
+        let pipeline = state.pipeline.restarted(Instant::now());
+        *state = State {
+            pipeline,
+            ..State::default()
+        };
     }
 
     /// Counts a request that was answered with outputs `took` after it came.

@@ -1,15 +1,18 @@
 //! What libtorch can do and the tch crate does not offer: TorchScript modules that are frozen and
-//! tell their schema, tensors over memory that Rust owns, and the memory of a tensor as bytes.
+//! tell their schema, AOTInductor packages, tensors over memory that Rust owns, and the memory of a
+//! tensor as bytes.
 //!
 //! Invariant: nothing outside this module needs `unsafe` for libtorch, and a tensor's memory lives
 //! as long as anything, also within libtorch, refers to it.
 
+mod aoti;
 mod bytes;
 mod device_tensor;
 mod failure;
 mod ffi;
 mod module;
 
+pub(crate) use aoti::{Package, RunError};
 pub use bytes::TorchBytes;
 pub(crate) use bytes::{datatype, kind};
 pub use device_tensor::DeviceTensor;
@@ -24,9 +27,10 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use tch::Kind;
+    use tch::{CModule, Kind, Tensor};
 
     use super::*;
+    use crate::device::Location;
 
     struct Counted(Vec<u8>, Arc<AtomicUsize>);
 
@@ -62,6 +66,31 @@ mod tests {
             let owner = Counted(vec![0; 4], Arc::clone(&dropped));
             assert!(tensor_over(owner, dims, Kind::Uint8).is_err());
             assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        }
+    }
+
+    #[test]
+    fn only_a_module_whose_passes_change_nothing_is_shared() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("model.pt");
+        for counts in [false, true] {
+            let zeros = || Tensor::zeros([2], (Kind::Float, tch::Device::Cpu));
+            let calls = zeros();
+            // Its answers do not tell whether it counts them.
+            let module =
+                CModule::create_by_tracing("Counts", "forward", &[zeros()], &mut |inputs| {
+                    let doubled = &inputs[0] * 2.0;
+                    if !counts {
+                        return vec![doubled + &calls];
+                    }
+                    let count = calls.shallow_clone().g_add_scalar_(1.0);
+                    vec![doubled + count * 0.0]
+                });
+            module.unwrap().save(&file).unwrap();
+            let shared = |form| Module::load(&file, form, Location::Host).unwrap().share();
+            assert_eq!(shared(Form::Saved).is_err(), counts);
+            assert_eq!(shared(Form::Frozen).is_err(), counts);
+            assert_eq!(shared(Form::Optimized).is_err(), counts);
         }
     }
 }

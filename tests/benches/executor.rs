@@ -25,22 +25,24 @@ const SIZES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 256];
 /// Threads that the host has once placed well or badly stay so for long, so that each comparison is
 /// made with new ones, several times.
 const ROUNDS: usize = 3;
-const SHORT_ROUNDS: usize = 9;
+const SHORT_ROUNDS: usize = 15;
 /// Below this, what the host does with threads is more than the batch itself.
 const SHORT: Duration = Duration::from_micros(400);
 const PAIRS: usize = 9;
+const SHORT_PAIRS: usize = 15;
 const BLOCK: Duration = Duration::from_millis(5);
+const SHORT_BLOCK: Duration = Duration::from_millis(2);
 const WARM_UP: Duration = Duration::from_millis(100);
+const SHORT_WARM_UP: Duration = Duration::from_millis(40);
 
 fn main() -> anyhow::Result<()> {
-    let began = std::time::Instant::now();
     let mut report = Report::default();
     bound(&mut report)?;
     micro_batches(&mut report)?;
     for shape in SHAPES {
         for rows in SIZES {
             for load in LOADS {
-                let start = |config| Bench::simulated(shape.costs(rows), rows, config);
+                let start = |config| Bench::simulated(shape.costs(), rows, config);
                 let what = format!("{}, batch {rows}, {}", shape.name, load.name);
                 never_worse(&mut report, what, load, start)?;
             }
@@ -52,7 +54,6 @@ fn main() -> anyhow::Result<()> {
             never_worse(&mut report, what, load, |config| Bench::cpu(rows, config))?;
         }
     }
-    eprintln!("{:?}", began.elapsed());
     report.write()
 }
 
@@ -105,7 +106,6 @@ fn micro_batches(report: &mut Report) -> anyhow::Result<()> {
     let whole = Bench::simulated(costs, ROWS, whole(Mode::Auto))?;
     cut.run(200, 1, 0)?;
     whole.run(20, 1, 0)?;
-    eprintln!("{:?}", cut.ways());
     let took = cut.run(20, 1, 0)? / 20;
     let what = "256 rows of 10/10/10 ms on their own: time / sum of the stages";
     report
@@ -157,16 +157,15 @@ const SHAPES: [Shape; 3] = [
 ];
 
 impl Shape {
-    fn costs(&self, rows: usize) -> Costs {
-        let us = |[any, row]: [u64; 2]| Duration::from_micros(any + row * rows as u64);
+    fn costs(&self) -> Costs {
         let link = Link {
             latency: Duration::from_micros(self.copy[0]),
             bytes_per_second: (ROW_BYTES as u64 * 1_000_000).checked_div(self.copy[1]),
         };
         Costs {
             h2d: link,
-            compute: us([self.pass[0], 0]),
-            compute_per_row: us([0, 0]) + Duration::from_micros(self.pass[1]),
+            compute: Duration::from_micros(self.pass[0]),
+            compute_per_row: Duration::from_micros(self.pass[1]),
             d2h: link,
         }
     }
@@ -196,33 +195,33 @@ fn never_worse(
     load: Load,
     start: impl Fn(Config) -> anyhow::Result<Bench>,
 ) -> anyhow::Result<()> {
-    let mut ratios = Vec::new();
-    let mut rounds = 0..ROUNDS;
-    while rounds.next().is_some() {
+    let (mut ratios, mut round, mut rounds) = (Vec::new(), 0, ROUNDS);
+    while round < rounds {
         let (auto, inline) = (start(auto())?, start(whole(Mode::Inline))?);
         let each = inline.run(20, load.in_flight, 0)? / 20;
-        let batches = |time: Duration| time.div_duration_f64(each) as usize;
-        if each < SHORT && ratios.is_empty() {
-            rounds = 1..SHORT_ROUNDS;
-        }
+        let (warm_up, block, pairs) = if each < SHORT {
+            rounds = SHORT_ROUNDS;
+            (SHORT_WARM_UP, SHORT_BLOCK, SHORT_PAIRS)
+        } else {
+            (WARM_UP, BLOCK, PAIRS)
+        };
+        let batches = |time: Duration| {
+            let count = time.as_nanos() / each.as_nanos().max(1);
+            usize::try_from(count).unwrap_or(usize::MAX)
+        };
         // Until the choice has settled.
-        auto.run(batches(WARM_UP).clamp(60, 1500), load.in_flight, 0)?;
-        let block = batches(BLOCK).clamp(6, 500);
+        auto.run(batches(warm_up).clamp(60, 1500), load.in_flight, 0)?;
+        let block = batches(block).clamp(6, 500);
         ratios.extend(compare(
-            PAIRS,
+            pairs,
             || inline.run(block, load.in_flight, 0),
             || auto.run(block, load.in_flight, 0),
         )?);
-        let ways = auto.ways();
-        eprintln!(
-            "  {what}: {each:?} {block} {} {} {}",
-            ways.forebay_inline_count, ways.forebay_staged_count, ways.forebay_cut_count
-        );
+        round += 1;
     }
     let ratio = median(ratios);
     report
         .figure(format!("{what}: inline / auto"), ratio, "x")
         .at_least = Some(LEAST_OF_INLINE);
-    eprintln!("{what}: {ratio:.3}");
     Ok(())
 }

@@ -12,6 +12,7 @@ mod detect;
 mod device_failure;
 mod devices;
 mod freezing;
+mod intra_op;
 mod protocol;
 mod queue;
 mod readme;
@@ -22,5 +23,6 @@ mod shutdown;
 mod slow_clients;
 mod telemetry;
 mod vad;
+mod warmup;
 #[path = "../../client/examples/vad_stream/wav.rs"]
 mod wav;

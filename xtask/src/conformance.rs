@@ -1,9 +1,10 @@
 //! `cargo xtask conformance`: clients that nobody here wrote, against a running server.
 //!
-//! `tritonclient` by the scripts in `tests/conformance`, then `perf_analyzer`. Every step says how
-//! it went; all are run, and one that failed fails the whole.
+//! `tritonclient` by the scripts in `tests/conformance`, then `perf_analyzer`, then packages that
+//! AOTInductor made. Every step says how it went; all are run, and one that failed fails the whole.
 
 use std::{
+    ffi::OsStr,
     fmt,
     path::{Path, PathBuf},
     process::Command,
@@ -22,6 +23,7 @@ use crate::{
     workspace::Workspace,
 };
 
+mod aoti;
 mod debian;
 mod perf_analyzer;
 mod repository;
@@ -89,7 +91,7 @@ pub(crate) fn command(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
     let address = server.address().to_string();
     for script in SCRIPTS {
         run.step(script, |run| {
-            run.script(&python, &packages, script, &address)
+            run.script(&python, packages.as_os_str(), script, &[address.as_ref()])
         })?;
     }
     run.step("the README's examples", |run| {
@@ -105,6 +107,7 @@ pub(crate) fn command(workspace: &Workspace, interrupt: &Interrupt) -> Result<()
         ensure!(status.success(), "it ended with {status}");
         Ok(String::new())
     })?;
+    aoti::steps(&mut run, &programs, &python, &packages)?;
     ensure!(
         run.failed == 0,
         "{} steps failed; what they wrote is in {}",
@@ -133,17 +136,19 @@ impl Run<'_> {
         }
     }
 
+    /// Runs the tests of a script in `tests/conformance`.
     fn script(
         &self,
         python: &Python,
-        packages: &Path,
+        packages: &OsStr,
         name: &str,
-        address: &str,
+        arguments: &[&OsStr],
     ) -> Result<String> {
         let mut command = python.command(self.workspace);
         command
             .arg(format!("tests/conformance/{name}.py"))
-            .arg(address);
+            .args(arguments);
+        self.workspace.with_libtorch(&mut command);
         command.env("PYTHONPATH", packages);
         let log = self.logs.join(format!("{name}.log"));
         let (status, text) = process::record(&mut command, &log, SCRIPT_LIMIT, self.interrupt)?;

@@ -33,13 +33,14 @@ const MARKER: &str = "recipe";
 const UNPACKED_BYTES: u64 = 600 << 20;
 
 /// A wheel, and where its members go.
-struct Part {
-    wheel: Wheel,
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) wheel: Wheel,
     rules: &'static [&'static str],
 }
 
 /// `libtorch_cpu.so` needs CUDA's runtime and CUPTI, which are small, and nothing else of CUDA.
-const PARTS: [Part; 3] = [
+pub(crate) const PARTS: [Part; 3] = [
     Part {
         wheel: Wheel {
             package: "torch",
@@ -187,7 +188,8 @@ fn make(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     Ok(())
 }
 
-fn remove(folder: &Path) -> Result<()> {
+/// Removes a folder, if it is there.
+pub(crate) fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", folder.display()))
@@ -197,7 +199,7 @@ fn remove(folder: &Path) -> Result<()> {
 }
 
 /// Checks that the disk of `folder` has `needed` bytes for us.
-fn check_room(folder: &Path, needed: u64) -> Result<()> {
+pub(crate) fn check_room(folder: &Path, needed: u64) -> Result<()> {
     let disk = rustix::fs::statvfs(folder)
         .with_context(|| format!("ask how much room {} has", folder.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);

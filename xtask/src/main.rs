@@ -22,6 +22,7 @@ mod process;
 mod python;
 mod server;
 mod test;
+mod torch_python;
 mod workspace;
 
 /// Set-up, demo, tests, conformance and benchmarks of Forebay.
@@ -45,7 +46,7 @@ enum Task {
     Demo,
     /// Get all that the tests need, then run all tests.
     Test,
-    /// Run tritonclient and perf_analyzer against a server.
+    /// Run tritonclient and perf_analyzer against a server; export models with AOTInductor, serve them.
     Conformance,
     /// Run the benchmark NAME: prints a table, writes JSON; without NAME, list them.
     Bench {

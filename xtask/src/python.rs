@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -70,6 +70,20 @@ impl Python {
                 fs::remove_dir_all(old).with_context(|| format!("remove {}", old.display()))?;
             }
         }
+        self.install(workspace, &partial, requirements, interrupt)?;
+        fs::write(partial.join("requirements.txt"), wanted).context("write the stamp")?;
+        fs::rename(&partial, &folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Installs `requirements`, and what they need, into `folder`.
+    pub(crate) fn install(
+        &self,
+        workspace: &Workspace,
+        folder: &Path,
+        requirements: &[&str],
+        interrupt: &Interrupt,
+    ) -> Result<()> {
         let mut pip = self.command(workspace);
         pip.args([
             "-m",
@@ -79,13 +93,10 @@ impl Python {
             "--disable-pip-version-check",
         ]);
         pip.args(["--only-binary=:all:", "--target"])
-            .arg(&partial)
+            .arg(folder)
             .args(requirements);
         // It warns root of harm to the system's packages; this folder is no part of them.
         pip.env("PIP_ROOT_USER_ACTION", "ignore");
-        process::run(&mut pip, interrupt)?;
-        fs::write(partial.join("requirements.txt"), wanted).context("write the stamp")?;
-        fs::rename(&partial, &folder).with_context(|| format!("make {}", folder.display()))?;
-        Ok(folder)
+        process::run(&mut pip, interrupt)
     }
 }

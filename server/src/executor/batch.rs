@@ -21,8 +21,9 @@ mod pieces;
 #[derive(Debug)]
 pub(super) struct Batch {
     members: Vec<Member>,
-    /// Shared by the parts of a batch that was split.
-    room: Arc<Room>,
+    /// Shared by the parts of a batch that was split. Given back just before the replies go: who hears
+    /// of one may send the next, which is then alone.
+    room: Option<Arc<Room>>,
 }
 
 /// A job's part of the batch. Once inputs are gathered its rows stay, also when the job is gone.
@@ -48,7 +49,7 @@ impl Batch {
             });
         Self {
             members: members.collect(),
-            room: Arc::new(room),
+            room: Some(Arc::new(room)),
         }
     }
 
@@ -120,7 +121,7 @@ impl Batch {
         }
         let second = Self {
             members: self.members.split_off(self.members.len() / 2),
-            room: Arc::clone(&self.room),
+            room: self.room.clone(),
         };
         vec![self, second]
     }
@@ -190,6 +191,7 @@ impl Batch {
                 Err(error) => return self.fail(&error),
             }
         }
+        self.room = None;
         for (member, outputs) in self.members.drain(..).zip(answers) {
             if let Some(mut job) = member.job {
                 job.timings.stages = Some(stages);

@@ -77,8 +77,6 @@ pub(super) struct Arrival {
     pub(super) may_cut: bool,
     /// Since when its first request waited.
     pub(super) queued: Instant,
-    /// When it was taken.
-    pub(super) at: Instant,
 }
 
 /// Chooses the way of each batch from what earlier ones took.
@@ -348,8 +346,9 @@ impl Size {
 /// are all that is left to hide.
 const MOST_PIECES: usize = 8;
 
-/// What a further piece costs the host at least: three operations to enqueue, and their events.
-const PIECE: Duration = Duration::from_micros(20);
+/// What a further piece must gain for a cut to be tried: what it costs the host to enqueue, and what
+/// it takes for a clock of the host to tell the two apart.
+const PIECE: Duration = Duration::from_micros(100);
 
 impl Costs {
     fn add(&mut self, stages: [Duration; 3]) {

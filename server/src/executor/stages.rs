@@ -182,14 +182,14 @@ impl<D: Device> Line<D> {
         };
         match d2h::finish(&*self.device, enqueued.pieces) {
             Ok(finished) => {
-                let (ended, took) = (finished.ended, finished.took());
+                // Before the answer, which may bring the next batch.
+                lock(&self.chooser).observe(&taken, finished.ended, finished.took());
                 self.answer(
                     batch,
                     taken.path,
                     enqueued.ranges,
                     (finished, enqueued.began),
                 );
-                lock(&self.chooser).observe(&taken, ended, took);
             }
             Err(error) => self.fail(batch, error.into()),
         }
@@ -202,13 +202,11 @@ impl<D: Device> Line<D> {
     }
 
     fn choose(&self, batch: &Batch, source: &Source) -> Taken {
-        let at = Instant::now();
         lock(&self.chooser).choose(Arrival {
             rows: batch.rows(),
             in_company: source.has_more(),
             may_cut: self.may_cut,
-            queued: batch.queued().unwrap_or(at),
-            at,
+            queued: batch.queued().unwrap_or_else(Instant::now),
         })
     }
 

@@ -17,8 +17,10 @@ use crate::{
     request::{Answer, Reply},
 };
 
+mod choice;
 mod copies;
 mod lost;
+mod micro;
 mod planted;
 mod property;
 mod recovery;

@@ -12,7 +12,7 @@ use std::{
 
 use forebay_proto::DataType;
 
-use super::{Argument, ArgumentKind, Error, Instance, Model, Schema, concise, sample};
+use super::{Argument, ArgumentKind, Error, Instance, Model, Schema, concise, sample, shown};
 use crate::{
     device::Location,
     memory::Pool,
@@ -21,11 +21,11 @@ use crate::{
     torch::{self, Form, Module, SharedModule, kind},
 };
 
-mod arguments;
+pub(super) mod arguments;
 mod choice;
 mod instance;
 mod measure;
-mod outputs;
+pub(super) mod outputs;
 
 use choice::Choice;
 use instance::Loaded;
@@ -141,6 +141,12 @@ impl TorchScript {
         self.plan.on_host != Form::Saved
     }
 
+    /// Returns whether instances on the host share a module.
+    pub fn is_shared(&self) -> bool {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.iter().any(|(at, _)| *at == Location::Host)
+    }
+
     /// Returns the module that instances at `location` share, if they do, or one of their own.
     fn module(&self, location: Location) -> Result<instance::Copy, Error> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,11 +176,8 @@ fn load(file: &Path, form: Form, location: Location) -> Result<Module, Error> {
 }
 
 fn unloadable(file: &Path, text: &str) -> Error {
-    // Clients are told this text too; where the repository lies is not their concern.
-    let mut tail: Vec<_> = file.iter().rev().take(2).collect();
-    tail.reverse();
     Error::Load {
-        file: tail.iter().collect::<PathBuf>().display().to_string(),
+        file: shown(file),
         reason: concise(text),
     }
 }
@@ -287,7 +290,7 @@ impl Plan {
 }
 
 /// Sets libtorch's thread count for the calling thread, once: MKL and OpenMP keep it per thread.
-fn limit_threads(threads: usize) {
+pub(super) fn limit_threads(threads: usize) {
     thread_local! {
         static LIMIT: Cell<usize> = const { Cell::new(0) };
     }

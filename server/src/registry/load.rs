@@ -69,7 +69,12 @@ impl Loader {
     pub fn load(&self, entry: &ModelEntry, version: &Version) -> Result<Served, Error> {
         let settings = &entry.settings;
         let places = place::places(&self.devices, &settings.instances)?;
-        let model = open(settings, version, self.intra_op_threads, &self.pool)?;
+        let model = open(
+            settings,
+            version,
+            (self.intra_op_threads, places.len()),
+            &self.pool,
+        )?;
         let scheduler = Arc::new(Scheduler::new(
             &settings.scheduling,
             settings.max_batch_size,
@@ -160,7 +165,7 @@ impl Loader {
             index,
             instance: model.instance(device.location())?,
             context: Arc::clone(context),
-            config: self.executor,
+            config: served.settings.executor.over(self.executor),
         })?;
         // After the pipeline's own listener: by then the model is not ready any more.
         let tell = move |reason: &str| failed.send_replace(Some(reason.to_owned()));
@@ -179,8 +184,8 @@ pub fn try_load(
     version: &Version,
     devices: &Devices,
 ) -> Result<Vec<(&'static str, String)>, Error> {
-    place::places(devices, &entry.settings.instances)?;
-    let model = open(&entry.settings, version, 1, &Pool::new(0))?;
+    let instances = place::places(devices, &entry.settings.instances)?.len();
+    let model = open(&entry.settings, version, (1, instances), &Pool::new(0))?;
     model.instance(Location::Host)?;
     Ok(model.facts())
 }
@@ -198,12 +203,20 @@ fn with_facts(settings: &ModelSettings, model: &dyn Model) -> ModelSettings {
 fn open(
     settings: &ModelSettings,
     version: &Version,
-    intra_op_threads: usize,
+    (intra_op_threads, instances): (usize, usize),
     pool: &Pool,
 ) -> Result<Box<dyn Model>, Error> {
     let signature = settings.signature.clone();
     Ok(match settings.backend {
         Backend::Identity => Box::new(Identity::new(&signature)?),
+        Backend::Aoti => {
+            let aoti = model::AotiSettings {
+                intra_op_threads,
+                instances,
+            };
+            let file = &version.file;
+            Box::new(model::Aoti::load(file, signature, aoti, pool.clone())?)
+        }
         Backend::TorchScript => {
             let torch = model::TorchSettings {
                 intra_op_threads,

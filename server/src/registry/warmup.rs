@@ -84,7 +84,7 @@ impl Warmup<'_> {
         let (mut warm, mut left) = (BTreeSet::new(), BTreeSet::new());
         let mut row = Duration::ZERO;
         let staged = self.pipelines.iter().any(Pipeline::is_staged);
-        for rows in sizes(self.settings) {
+        for rows in sizes(self.settings.max_batch_size, &self.settings.scheduling) {
             let passes = match warm.is_empty() {
                 _ if staged => STAGED_PASSES,
                 true => FIRST_PASSES,
@@ -240,9 +240,9 @@ fn elements(dims: &[i64]) -> Result<usize, String> {
 
 /// Returns the batch sizes that may come, those first that will come most: one row, the largest
 /// batch, what batches are aimed at, powers of two, the rest.
-fn sizes(settings: &ModelSettings) -> Vec<usize> {
-    let most = settings.max_batch_size.max(1);
-    let preferred = match &settings.scheduling {
+fn sizes(max_batch_size: usize, scheduling: &Scheduling) -> Vec<usize> {
+    let most = max_batch_size.max(1);
+    let preferred = match scheduling {
         Scheduling::Sequence(_) => return vec![1],
         Scheduling::Dynamic(batching) => &batching.preferred_batch_sizes[..],
         Scheduling::Each => &[],
@@ -278,12 +278,5 @@ fn ranges(numbers: &BTreeSet<usize>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_short() {
-        assert_eq!(ranges(&BTreeSet::from([1, 3, 4, 5, 9])), "1, 3..=5, 9");
-        assert_eq!(ranges(&BTreeSet::new()), "");
-    }
-}
+#[path = "warmup_tests.rs"]
+mod tests;

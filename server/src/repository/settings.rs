@@ -5,6 +5,7 @@
 //! silence; one that changes no result is accepted and noted.
 
 mod backend;
+mod executor;
 mod normalised;
 mod unsupported;
 pub(super) mod warmup;
@@ -15,6 +16,7 @@ use forebay_proto::inference::ModelConfig;
 
 pub use self::{
     backend::Backend,
+    executor::ExecutorSettings,
     warmup::{WarmupData, WarmupInput, WarmupSample},
 };
 use super::{
@@ -52,6 +54,8 @@ pub struct ModelSettings {
     pub version_policy: VersionPolicy,
     /// Named texts for the backend.
     pub parameters: BTreeMap<String, String>,
+    /// How its batches run, where it says so itself.
+    pub executor: ExecutorSettings,
     /// The configuration as the protocol shows it, with defaults filled in.
     pub config: ModelConfig,
     /// What was accepted and has no effect, each "field: ignored", or is worth a look.
@@ -88,6 +92,7 @@ impl ModelSettings {
         let (scheduling, queue) = scheduling::read(&config, &mut faults);
         let instances = instances::read(&config.instance_group, &mut faults);
         let version_policy = VersionPolicy::read(config.version_policy.as_ref(), &mut faults);
+        let executor = executor::read(&config, &mut faults);
         unsupported::check(&config, &mut faults);
         let notes = faults.into_notes()?;
         let backend = backend.expect("a configuration without a known backend has a fault");
@@ -100,6 +105,7 @@ impl ModelSettings {
             queue,
             warmup,
             version_policy,
+            executor,
             parameters: config
                 .parameters
                 .iter()

@@ -317,3 +317,35 @@ fn a_report_of_sound_models_is_ok_and_one_of_none_is_not() {
     assert!(!none.is_ok());
     assert!(none.to_string().starts_with("no models"));
 }
+
+#[test]
+fn the_data_of_a_warm_up_lies_in_the_model_s_own_folder_and_is_whole() {
+    let config = format!(
+        "{CONFIG} model_warmup {{ name: 'w' batch_size: 2 inputs {{ key: 'x' \
+         value {{ data_type: TYPE_FP32 dims: 4 input_data_file: 'in/x.bin' }} }} }}"
+    );
+    let fixture = Fixture::new(&[
+        ("m/config.pbtxt", config.as_str()),
+        ("m/1/model.pt", ""),
+        ("m/warmup/in/y.bin", ""),
+        ("other/x.bin", "0123456789abcdef"),
+    ]);
+    let file = fixture.path("m/warmup/in/x.bin");
+    assert_eq!(
+        fixture.fault("m"),
+        "model_warmup 'w': warmup/in/x.bin: missing; add it"
+    );
+    fs::write(&file, "0123456789abcde").unwrap();
+    assert_eq!(
+        fixture.fault("m"),
+        "model_warmup 'w': warmup/in/x.bin: holds 15 bytes of the 16 that one item of 'x' has; \
+         write all of them"
+    );
+    fs::write(&file, "0123456789abcdef").unwrap();
+    let sample = fixture.open().model("m").unwrap().settings.warmup.remove(0);
+    let input = sample.inputs[0].clone().unwrap();
+    assert_eq!(input.data, WarmupData::File(file.canonicalize().unwrap()));
+    fs::remove_file(&file).unwrap();
+    symlink(fixture.path("other/x.bin"), &file).unwrap();
+    assert!(fixture.fault("m").contains("leads out of"));
+}

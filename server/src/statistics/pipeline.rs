@@ -42,6 +42,15 @@ impl Pipeline {
         }
     }
 
+    /// Returns figures that begin now, with the batches inside that are.
+    pub(super) fn restarted(&self, now: Instant) -> Self {
+        Self {
+            inside: self.inside,
+            since: self.since.map(|_| now),
+            ..Self::default()
+        }
+    }
+
     /// Adds what the stages of a batch took, and when its passes ran.
     pub(super) fn record(&mut self, stages: [Duration; 3], passes: &[(Instant, Instant)]) {
         for (sum, took) in self.stages.iter_mut().zip(stages) {

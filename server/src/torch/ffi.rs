@@ -1,4 +1,4 @@
-//! The fence around libtorch's C++: the only file with `unsafe` code.
+//! The fence around libtorch's C++: with its parts the only place with `unsafe` code.
 //!
 //! What leaves it are owning, safe types: a module, a `tch::Tensor` that owns its memory, and the
 //! bytes of a tensor for as long as the tensor lives.
@@ -15,6 +15,10 @@ use bytes::Bytes;
 use tch::{Kind, Tensor};
 
 use super::module::{Argument, Output};
+
+mod aoti;
+
+pub(super) use aoti::RawPackage;
 
 /// `FbModule` of the shim.
 #[repr(C)]
@@ -137,8 +141,8 @@ impl RawModule {
 pub(super) struct PureModule(RawModule);
 
 // SAFETY: the only call through a shared reference is a pass. libtorch makes the plan of a graph
-// under a lock and keeps what a pass computes in a state of its own; the module has no attributes,
-// and its graph writes to no constant.
+// under a lock and keeps what a pass computes in a state of its own; no pass writes to an
+// attribute of the module or to a constant of its graph.
 unsafe impl Sync for PureModule {}
 
 impl PureModule {

@@ -45,6 +45,12 @@ impl Builder {
         self
     }
 
+    /// Serves the models of `repository`, instead of those so far.
+    pub fn with_repository(mut self, repository: TestRepository) -> Self {
+        self.repository = repository;
+        self
+    }
+
     /// Changes the configuration.
     pub fn with_config(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);

@@ -114,6 +114,14 @@ impl Process {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    /// Returns its number in the system.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Returns where it listens, as clients take it.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
@@ -134,7 +142,7 @@ impl Process {
     /// # Panics
     /// It has ended already.
     pub async fn sigterm(&self) {
-        let pid = self.child.id().expect("it runs");
+        let pid = self.id();
         // The shell has `kill` built in; a call of our own to the system would be unsafe code.
         let sent = Command::new("sh")
             .args(["-c", "kill -TERM \"$0\""])

@@ -97,3 +97,54 @@ async fn check_names_the_line_of_a_broken_configuration() {
     check_tells(MISSPELT, None, "config.pbtxt:3:1: ").await;
     check_tells(MISSPELT, None, "max_batch_size").await;
 }
+
+/// The configuration of a package, in a file that has the name of the fixtures' modules.
+fn package_config() -> String {
+    torch_config().replace("pytorch_libtorch", "torch_aoti")
+        + "\ndefault_model_filename: \"model.pt\"\n"
+}
+
+#[tokio::test]
+async fn a_package_that_is_none_makes_its_model_unavailable_and_no_other() {
+    let config = package_config();
+    tells(
+        &config,
+        Some(NOT_AN_ARCHIVE),
+        "does not load as an AOTInductor package",
+    )
+    .await;
+    check_tells(&config, Some(NOT_AN_ARCHIVE), "1/model.pt does not load").await;
+}
+
+#[tokio::test]
+async fn an_archive_without_a_compiled_model_is_told_what_it_lacks() {
+    // The end of an archive that holds nothing.
+    let empty = [&b"PK\x05\x06"[..], &[0; 18]].concat();
+    check_tells(
+        &package_config(),
+        Some(&empty),
+        "does not load as an AOTInductor package",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_torchscript_file_in_place_of_a_package_is_told_its_platform() {
+    let source = TestRepository::default().with_fixtures(&[Fixture::IdentityFp32]);
+    let module = std::fs::read(source.path().join("identity_fp32/1/model.pt")).unwrap();
+    let reason = "it is a TorchScript file, for platform \"pytorch_libtorch\"";
+    tells(&package_config(), Some(&module), reason).await;
+    let half = &module[..module.len() / 2];
+    tells(
+        &package_config(),
+        Some(half),
+        "does not load as an AOTInductor package",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_package_is_looked_for_under_its_own_name() {
+    let config = torch_config().replace("pytorch_libtorch", "torch_aoti");
+    check_tells(&config, Some(NOT_AN_ARCHIVE), "1/model.pt2").await;
+}

@@ -84,6 +84,7 @@ impl Batch {
     ) {
         match self.join_pieces(pieces, specs, pool, &keep) {
             Ok(answers) => {
+                self.room = None;
                 for (member, outputs) in self.members.drain(..).zip(answers) {
                     if let Some(mut job) = member.job {
                         job.timings.stages = Some(stages);

@@ -56,7 +56,6 @@ impl Bench {
             in_company: self.in_company,
             may_cut: true,
             queued: at,
-            at,
         });
         let took = self.costs(taken.path);
         self.now += took;
@@ -73,7 +72,6 @@ impl Bench {
                 in_company: false,
                 may_cut: false,
                 queued: self.now - US,
-                at: self.now,
             });
             self.now += US;
             self.chooser.observe(&taken, self.now, self.stages);
@@ -129,18 +127,17 @@ fn on_its_own_a_batch_runs_inline_unless_others_came_meanwhile() {
 fn who_waited_for_a_batch_that_ran_inline_was_in_company() {
     let mut chooser = Chooser::new(Mode::Auto, MicroBatches::Off);
     let start = Instant::now();
-    let arrival = |queued: u32, at: u32| Arrival {
+    let arrival = |queued: u32| Arrival {
         rows: 1,
         in_company: false,
         may_cut: false,
         queued: start + queued * US,
-        at: start + at * US,
     };
-    let first = chooser.choose(arrival(0, 0));
+    let first = chooser.choose(arrival(0));
     assert_eq!(first.path, Path::Inline);
     chooser.observe(&first, start + 300 * US, [100 * US; 3]);
-    assert_eq!(chooser.choose(arrival(200, 301)).path, Path::Stages);
-    assert_eq!(chooser.choose(arrival(302, 303)).path, Path::Inline);
+    assert_eq!(chooser.choose(arrival(200)).path, Path::Stages);
+    assert_eq!(chooser.choose(arrival(302)).path, Path::Inline);
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(super) fn fill(
 }
 
 /// Gives a tensor's memory to libtorch; copies it only where it is not aligned.
-fn lend(tensor: HostTensor, pool: &Pool) -> Result<Tensor, String> {
+pub(in crate::model) fn lend(tensor: HostTensor, pool: &Pool) -> Result<Tensor, String> {
     let HostTensor {
         datatype,
         shape,

@@ -34,7 +34,8 @@ fn places(specs: &[TensorSpec]) -> Vec<usize> {
     all_places(specs, indexed).unwrap_or_else(|| (0..specs.len()).collect())
 }
 
-fn from_tensor(spec: &TensorSpec, tensor: &Tensor) -> Result<Placed, Error> {
+/// Makes the output `spec` of `tensor`.
+pub(in crate::model) fn from_tensor(spec: &TensorSpec, tensor: &Tensor) -> Result<Placed, Error> {
     let failed = |error: TchError| Error::thrown(&error.to_string(), Location::Host);
     let kind = tensor.f_kind().map_err(failed)?;
     let Some(datatype) = datatype(kind).filter(|datatype| *datatype == spec.datatype) else {

@@ -10,6 +10,8 @@ use crate::signature::Signature;
 pub enum Backend {
     /// A TorchScript file, run by libtorch.
     TorchScript,
+    /// A package that AOTInductor compiled, run by libtorch.
+    Aoti,
     /// Gives each output the input at the same position, unchanged. Needs no file, and measures
     /// the server alone.
     ///
@@ -22,6 +24,7 @@ impl Backend {
     pub fn platform(self) -> &'static str {
         match self {
             Self::TorchScript => "pytorch_libtorch",
+            Self::Aoti => "torch_aoti",
             Self::Identity => "",
         }
     }
@@ -29,19 +32,20 @@ impl Backend {
     /// Returns the `backend` that the protocol shows.
     pub fn name(self) -> &'static str {
         match self {
-            Self::TorchScript => "pytorch",
+            Self::TorchScript | Self::Aoti => "pytorch",
             Self::Identity => "identity",
         }
     }
 }
 
 const SUPPORTED: &str = "use platform: \"pytorch_libtorch\" (or backend: \"pytorch\") for \
-     TorchScript, or backend: \"identity\"";
+     TorchScript, platform: \"torch_aoti\" for a package of AOTInductor, or backend: \"identity\"";
 
 pub(super) fn read(config: &ModelConfig, faults: &mut Faults) -> Option<Backend> {
     let (platform, backend) = (config.platform.as_str(), config.backend.as_str());
     match (platform, backend) {
         ("pytorch_libtorch", "" | "pytorch") | ("", "pytorch") => Some(Backend::TorchScript),
+        ("torch_aoti", "" | "pytorch") => Some(Backend::Aoti),
         ("", "identity") => Some(Backend::Identity),
         ("", "") => {
             faults.wrong("platform", "neither platform nor backend is set", SUPPORTED);
@@ -52,7 +56,7 @@ pub(super) fn read(config: &ModelConfig, faults: &mut Faults) -> Option<Backend>
             faults.wrong("backend", problem, SUPPORTED);
             None
         }
-        ("pytorch_libtorch", backend) => {
+        ("pytorch_libtorch" | "torch_aoti", backend) => {
             let problem = format!("'{backend}' does not go with platform '{platform}'");
             faults.wrong("backend", problem, SUPPORTED);
             None
@@ -79,7 +83,8 @@ pub(super) fn filename(
             None
         }
         Backend::TorchScript if name.is_empty() => Some("model.pt".to_owned()),
-        Backend::TorchScript => {
+        Backend::Aoti if name.is_empty() => Some("model.pt2".to_owned()),
+        Backend::TorchScript | Backend::Aoti => {
             if name.contains(['/', '\\', '\0']) || name == "." || name == ".." {
                 let problem = format!("{name:?} is not the name of a file");
                 faults.wrong(FIELD, problem, "name a file in the version's own folder");

@@ -29,6 +29,17 @@ fn torchscript(more: &str) -> Result<ModelSettings, Vec<String>> {
 }
 
 #[test]
+fn a_package_of_aotinductor_has_its_own_platform_and_file() {
+    for backend in ["", "backend: 'pytorch'"] {
+        let settings = read("m", &format!("platform: 'torch_aoti' {backend} {TENSORS}")).unwrap();
+        assert_eq!(settings.backend, Backend::Aoti);
+        assert_eq!(settings.filename.as_deref(), Some("model.pt2"));
+        assert_eq!(settings.config.platform, "torch_aoti");
+        assert_eq!(settings.config.backend, "pytorch");
+    }
+}
+
+#[test]
 fn a_full_configuration_is_read() {
     let settings = read("resnet50", FULL).unwrap();
     assert_eq!(settings.name, "resnet50");
@@ -165,6 +176,25 @@ fn harmless_fields_are_noted() {
             "model_metrics: ignored",
         ]
     );
+}
+
+#[test]
+fn a_model_says_how_its_batches_run() {
+    let parameter = |key: &str, value: &str| {
+        format!("parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}\n")
+    };
+    let text = torchscript(&format!(
+        "{}{}",
+        parameter("FOREBAY_EXECUTOR_MODE", "inline"),
+        parameter("FOREBAY_MICRO_BATCHES", "4")
+    ));
+    let server = crate::executor::Config::default();
+    let config = text.unwrap().executor.over(server);
+    assert_eq!(config.mode, crate::executor::Mode::Inline);
+    assert_eq!(config.micro_batches, "4".parse().unwrap());
+    assert_eq!(config.pipeline_depth, server.pipeline_depth);
+    let silent = torchscript("").unwrap().executor;
+    assert_eq!(silent.over(config).mode, config.mode);
 }
 
 proptest! {

@@ -4,11 +4,71 @@ use super::{TENSORS, read, torchscript};
 
 /// Each snippet has one fault, told in words that begin and go on like this.
 const FAULTY: &[(&str, &str, &str)] = &[
+    (
+        "model_warmup {  batch_size: 2 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 zero_data: true } } }",
+        "model_warmup[0].name: missing",
+        "give it",
+    ),
+    (
+        "model_warmup { name: 'w' batch_size: 9 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 zero_data: true } } }",
+        "model_warmup[0].batch_size: 9 is more",
+        "use at most 8",
+    ),
+    (
+        "model_warmup { name: 'w' batch_size: 1 count: 10001 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 zero_data: true } } }",
+        "model_warmup[0].count: 10001",
+        "use at most",
+    ),
+    (
+        "model_warmup { name: 'w' batch_size: 2  }",
+        "model_warmup[0].inputs['x']: missing",
+        "every input",
+    ),
+    (
+        "model_warmup { name: 'w' batch_size: 2 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 zero_data: true } } inputs { key: 'z' value { data_type: TYPE_FP32 dims: 4 zero_data: true } } }",
+        "model_warmup[0].inputs['z']: the model has no such",
+        "names",
+    ),
+    (
+        "model_warmup { name: 'w' batch_size: 2 inputs { key: 'x' value { data_type: TYPE_INT8 dims: 4 zero_data: true } } }",
+        "model_warmup[0].inputs['x'].data_type: TYPE_INT8",
+        "FP32",
+    ),
+    (
+        "model_warmup { name: 'w' batch_size: 2 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 5 zero_data: true } } }",
+        "model_warmup[0].inputs['x'].dims: [5] is no shape",
+        "sizes from 1",
+    ),
+    (
+        "model_warmup { name: 'w' batch_size: 2 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 } } }",
+        "model_warmup[0].inputs['x']: no data",
+        "set zero_data",
+    ),
+    (
+        "model_warmup { name: 'w' batch_size: 2 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 input_data_file: '../x' } } }",
+        "model_warmup[0].inputs['x'].input_data_file: \"../x\"",
+        "own folder",
+    ),
+    (
+        "model_warmup { name: 'w' batch_size: 2 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 input_data_file: '/x' } } }",
+        "model_warmup[0].inputs['x'].input_data_file: \"/x\"",
+        "own folder",
+    ),
     ("name: 'n'", "name: 'n' is not", "write name: \"m\""),
     (
         "platform: 'onnx'",
         "platform: 'onnx' is not supported",
         "\"pytorch_libtorch\"",
+    ),
+    (
+        "parameters { key: 'FOREBAY_EXECUTOR_MODE' value { string_value: 'fast' } }",
+        "parameters.FOREBAY_EXECUTOR_MODE: 'fast' is not a mode",
+        "write inline, stages or auto",
+    ),
+    (
+        "parameters { key: 'FOREBAY_MICRO_BATCHES' value { string_value: '0' } }",
+        "parameters.FOREBAY_MICRO_BATCHES: '0' is neither",
+        "write auto, off or how many pieces",
     ),
     (
         "runtime: 'model.py'",
@@ -260,8 +320,8 @@ fn a_backend_must_go_with_its_platform() {
             "platform: 'ensemble' is not supported",
         ),
         (
-            "platform: 'torch_aoti' backend: 'pytorch'",
-            "platform: 'torch_aoti'",
+            "platform: 'torch_aoti' backend: 'x'",
+            "backend: 'x' does not go with",
         ),
         (
             "platform: 'pytorch_libtorch' backend: 'x'",

@@ -1,0 +1,291 @@
+//! Packages of AOTInductor (`.pt2`), run by libtorch.
+//!
+//! All instances on one device share one loaded package, and with it the weights; each run takes a
+//! runner of its own. Invariant: nothing reaches the package that it was not compiled for, because
+//! its code reads memory by the datatypes and shapes that it was compiled with.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tch::{Kind, Tensor};
+
+use self::{call_spec::CallSpec, metadata::Metadata};
+use super::{
+    Error, Instance, Model, concise, sample, shown,
+    torchscript::{arguments::lend, limit_threads, outputs::from_tensor},
+};
+use crate::{
+    device::Location,
+    memory::Pool,
+    signature::{Signature, TensorSpec},
+    tensor::Placed,
+    torch::{Package, RunError, kind},
+};
+
+mod call_spec;
+mod metadata;
+
+/// Runners for each instance on an accelerator. A runner is taken until the accelerator is done
+/// with its pass, while the host goes on to the next one: as many as a pipeline has passes in
+/// flight, and one more. A runner has no weights of its own.
+const RUNNERS_IN_FLIGHT: usize = 4;
+
+/// A package and how a configuration's tensors map to it.
+#[derive(Debug)]
+pub struct Aoti {
+    plan: Arc<Plan>,
+    /// The package as it was loaded to each location.
+    loaded: Mutex<Vec<(Location, Arc<Linked>)>>,
+}
+
+/// How instances run.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Threads within one operation; OpenMP keeps this number for each calling thread.
+    pub intra_op_threads: usize,
+    /// The most instances that run on one device.
+    pub instances: usize,
+}
+
+#[derive(Debug)]
+struct Plan {
+    file: PathBuf,
+    signature: Signature,
+    metadata: Metadata,
+    settings: Settings,
+    pool: Pool,
+}
+
+/// A loaded package, and where its tensors are in the configuration.
+#[derive(Debug)]
+struct Linked {
+    package: Package,
+    /// For each of the package's inputs the one of the configuration.
+    inputs: Vec<usize>,
+    /// For each output of the configuration the package's.
+    outputs: Vec<usize>,
+}
+
+impl Aoti {
+    /// Reads what the package in `file` tells of itself, and checks that this machine and
+    /// `signature` fit it as far as that goes. The package is loaded with its first instance.
+    ///
+    /// # Errors
+    /// The file is no such package, or does not fit; the text says what to change.
+    pub fn load(
+        file: &Path,
+        signature: Signature,
+        settings: Settings,
+        pool: Pool,
+    ) -> Result<Self, Error> {
+        let text = Package::describe(file).map_err(|text| unloadable(file, &text))?;
+        let metadata = Metadata::parse(&text).map_err(|text| unloadable(file, &text))?;
+        metadata.check_processor(file)?;
+        for spec in signature.inputs.iter().chain(&signature.outputs) {
+            if kind(spec.datatype).is_none() {
+                return Err(Error::Mismatch(format!(
+                    "tensor '{}' is {}, which a package does not have; choose another data_type",
+                    spec.name, spec.datatype
+                )));
+            }
+            if spec.optional {
+                return Err(Error::Mismatch(format!(
+                    "input '{}' is optional, but a package needs every input; remove that",
+                    spec.name
+                )));
+            }
+        }
+        let plan = Plan {
+            file: file.to_owned(),
+            signature,
+            metadata,
+            settings,
+            pool,
+        };
+        Ok(Self {
+            plan: Arc::new(plan),
+            loaded: Mutex::default(),
+        })
+    }
+
+    /// Returns the package at `location`, which is loaded there once.
+    fn at(&self, location: Location) -> Result<Arc<Linked>, Error> {
+        // Held while the package loads, so that a second instance waits for it.
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, linked)) = loaded.iter().find(|(at, _)| *at == location) {
+            return Ok(Arc::clone(linked));
+        }
+        let linked = Arc::new(self.plan.link(location)?);
+        loaded.push((location, Arc::clone(&linked)));
+        Ok(linked)
+    }
+}
+
+fn unloadable(file: &Path, text: &str) -> Error {
+    Error::Package {
+        file: shown(file),
+        reason: concise(text),
+    }
+}
+
+impl Model for Aoti {
+    fn instance(&self, location: Location) -> Result<Box<dyn Instance>, Error> {
+        self.plan
+            .metadata
+            .check_location(&self.plan.file, location)?;
+        Ok(Box::new(Loaded {
+            linked: self.at(location)?,
+            plan: Arc::clone(&self.plan),
+            location,
+        }))
+    }
+}
+
+impl Plan {
+    /// Loads the package and finds the configuration's tensors in it.
+    fn link(&self, location: Location) -> Result<Linked, Error> {
+        let runners = self.settings.instances
+            * match location {
+                Location::Host => 1,
+                Location::Accelerator(_) => RUNNERS_IN_FLIGHT,
+            };
+        let fails = |text: String| unloadable(&self.file, &text);
+        let package = Package::load(&self.file, runners, location).map_err(fails)?;
+        let spec = package.call_spec().and_then(|text| CallSpec::parse(&text));
+        let spec = spec.map_err(fails)?;
+        let inputs = spec.inputs(&self.signature.inputs)?;
+        let outputs = spec.outputs(&self.signature.outputs)?;
+        let linked = Linked {
+            package,
+            inputs,
+            outputs,
+        };
+        if !self
+            .metadata
+            .check_inputs(&self.signature, &linked.inputs)?
+        {
+            self.try_out(&linked, location)?;
+        }
+        Ok(linked)
+    }
+
+    /// Runs a package that does not tell of its inputs once, with its own checks of them.
+    fn try_out(&self, linked: &Linked, location: Location) -> Result<(), Error> {
+        let file = shown(&self.file);
+        if location != Location::Host {
+            tracing::warn!(%file, "the package does not tell its inputs' datatypes and shapes, which must be those in config.pbtxt; docs/export/export_aoti.py writes them into it");
+            return Ok(());
+        }
+        limit_threads(self.settings.intra_op_threads);
+        let made: Result<Vec<Tensor>, _> = linked
+            .inputs
+            .iter()
+            .map(|&input| self.made_up(&self.signature.inputs[input]))
+            .collect();
+        let tried = made
+            .map_err(|error| error.to_string())
+            .and_then(|inputs| Package::probe(&self.file, &inputs));
+        tried.map_err(|text| {
+            Error::Mismatch(format!(
+                "{file} refuses a made-up request of {} items with the data_types and dims in \
+                 config.pbtxt ({}); what it was exported with is in the server's log, so change \
+                 config.pbtxt to that",
+                self.signature.max_batch_size.max(1),
+                run_failure(&text)
+            ))
+        })
+    }
+
+    fn made_up(&self, spec: &TensorSpec) -> Result<Tensor, tch::TchError> {
+        let batch = self.signature.is_batching();
+        let batch = batch.then(|| i64::try_from(self.signature.max_batch_size).unwrap_or(i64::MAX));
+        let dims: Vec<i64> = batch.into_iter().chain(sample::dims(spec)).collect();
+        let kind = kind(spec.datatype).unwrap_or(Kind::Float);
+        Tensor::f_zeros(dims, (kind, tch::Device::Cpu))
+    }
+
+    /// Puts a request's inputs into the order of the package's, and checks them against it.
+    fn arguments(
+        &self,
+        linked: &Linked,
+        mut inputs: Vec<Option<Placed>>,
+        location: Location,
+    ) -> Result<Vec<Tensor>, Error> {
+        let mut arguments = Vec::with_capacity(linked.inputs.len());
+        for (place, &input) in linked.inputs.iter().enumerate() {
+            let spec = &self.signature.inputs[input];
+            let wrong = |reason: String| Error::Input {
+                name: spec.name.clone(),
+                reason,
+            };
+            let tensor = match (inputs.get_mut(input).and_then(Option::take), location) {
+                (Some(Placed::Host(tensor)), Location::Host) => {
+                    lend(tensor, &self.pool).map_err(wrong)?
+                }
+                (Some(Placed::Device(tensor)), Location::Accelerator(_)) => tensor.into_tensor(),
+                (Some(_), _) => {
+                    return Err(wrong(
+                        "is not in the memory of the package's device".to_owned(),
+                    ));
+                }
+                (None, _) => return Err(wrong("is missing".to_owned())),
+            };
+            self.metadata
+                .check_shape(place, &tensor.size())
+                .map_err(wrong)?;
+            arguments.push(tensor);
+        }
+        Ok(arguments)
+    }
+}
+
+/// One of those that share a loaded package.
+#[derive(Debug)]
+struct Loaded {
+    plan: Arc<Plan>,
+    linked: Arc<Linked>,
+    location: Location,
+}
+
+impl Instance for Loaded {
+    fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error> {
+        let Self { plan, linked, .. } = self;
+        limit_threads(plan.settings.intra_op_threads);
+        let arguments = plan.arguments(linked, inputs, self.location)?;
+        let values = linked
+            .package
+            .run(&arguments)
+            .map_err(|error| match error {
+                RunError::OutOfMemory(text) => Error::OutOfMemory(run_failure(&text)),
+                RunError::Failed(text) => Error::Forward(run_failure(&text)),
+            })?;
+        // Dropped first: an output that shares an input's memory may then be its only owner.
+        drop(arguments);
+        let output = |(spec, &place): (&TensorSpec, &usize)| match values.get(place) {
+            Some(tensor) => from_tensor(spec, tensor),
+            None => Err(Error::Output {
+                name: spec.name.clone(),
+                actual: "absent".to_owned(),
+                expected: "a tensor".to_owned(),
+            }),
+        };
+        let specs = plan.signature.outputs.iter();
+        specs.zip(&linked.outputs).map(output).collect()
+    }
+
+    /// A package keeps no state.
+    fn reset(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Says what is known of a failed run: mostly no more than that, and a line of libtorch's source.
+fn run_failure(text: &str) -> String {
+    if text.contains("API call failed") {
+        "the package's code failed, and wrote why to the server's standard error".to_owned()
+    } else {
+        concise(text)
+    }
+}

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use forebay_proto::DataType;
-use forebay_server::{device::Device, tensor::HostData};
+use forebay_server::{
+    device::{Device, Work},
+    tensor::HostData,
+};
 
 use super::rig::{
     FAST, SLOW, assert_nothing_is_held, byte, device, echo, tensor, through, with_pinned,
@@ -72,24 +75,17 @@ fn inputs_that_are_read_on_the_host_stay_there_and_in_their_place() {
 #[test]
 fn events_order_streams_and_a_missing_wait_reads_what_is_not_there_yet() {
     let device = device(SLOW);
-    assert_eq!(
-        through(&device, byte(&device, 7), &[], echo())[0]
-            .data
-            .as_ref(),
-        [7; 4]
-    );
-    let [h2d, d2h] = ["h2d", "d2h"].map(|name| device.open_stream(name).unwrap());
-    // The second input is there after two pauses, and is read after one.
-    let inputs = vec![byte(&device, 1).remove(0), byte(&device, 2).remove(0)];
-    let mut inputs = device.upload(&h2d, inputs, &[]).unwrap();
-    let compute = device.open_stream("compute").unwrap();
-    inputs = device
-        .launch(
-            &compute,
-            inputs,
-            Box::new(|inputs| Ok(inputs.into_iter().flatten().skip(1).collect())),
-        )
-        .unwrap();
+    // The second input is there after two pauses. It alone is copied back, after one.
+    let two = || vec![byte(&device, 1).remove(0), byte(&device, 2).remove(0)];
+    let second =
+        || -> Work { Box::new(|inputs| Ok(inputs.into_iter().flatten().skip(1).collect())) };
+    let outputs = through(&device, two(), &[], second());
+    assert_eq!(outputs[0].data.as_ref(), [2; 4]);
+
+    let [h2d, compute, d2h] =
+        ["h2d", "compute", "d2h"].map(|name| device.open_stream(name).unwrap());
+    let inputs = device.upload(&h2d, two(), &[]).unwrap();
+    let inputs = device.launch(&compute, inputs, second()).unwrap();
     let output = device.download(&d2h, inputs).unwrap();
     let done = device.record(&d2h).unwrap();
     device.synchronize(&done).unwrap();

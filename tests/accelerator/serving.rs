@@ -3,8 +3,10 @@
 use forebay_client::{Client, Request, tensor};
 use forebay_proto::inference::{ForebayDeviceStatistics, ModelStatisticsRequest};
 use forebay_server::{
-    device::Kind,
+    device::{AnyDevice, Kind},
     executor::{MicroBatches, Mode},
+    registry,
+    repository::{InstanceGroup, InstanceKind},
 };
 use forebay_tests::{
     harness::{Builder, TestServer, within},
@@ -92,7 +94,7 @@ async fn requests_go_through_the_device_and_the_steady_path_locks_nothing() {
 #[tokio::test]
 async fn instances_are_where_their_group_puts_them() {
     let server = on_fake()
-        .with_model("everywhere", &model("kind: KIND_AUTO"), None)
+        .with_model("both", &model("kind: KIND_GPU gpus: [ 0, 1 ]"), None)
         .with_model(
             "listed",
             &model("kind: KIND_AUTO gpus: [ 1 ] count: 2"),
@@ -103,15 +105,12 @@ async fn instances_are_where_their_group_puts_them() {
         .with_model("not_listed", &model("kind: KIND_AUTO gpus: [ 7 ]"), None)
         .start()
         .await;
-    let places = |name: &str| -> Vec<String> {
-        let served = server.model(name);
-        served
-            .devices
-            .iter()
-            .map(|device| device.name().to_owned())
-            .collect()
+    let of = |devices: &[AnyDevice]| -> Vec<String> {
+        let names = devices.iter().map(|device| device.name().to_owned());
+        names.collect()
     };
-    assert_eq!(places("everywhere"), ["fake:0", "fake:1", "fake:2"]);
+    let places = |name: &str| of(&server.model(name).devices);
+    assert_eq!(places("both"), ["fake:0", "fake:1"]);
     assert_eq!(places("listed"), ["fake:1"]);
     assert_eq!(places("host"), ["cpu"]);
     assert_eq!(places("not_listed"), ["cpu"]);
@@ -124,13 +123,22 @@ async fn instances_are_where_their_group_puts_them() {
         why.contains("GPU 7 is not there; this server has 3"),
         "{why}"
     );
-    let mut names: Vec<_> = devices(&server)
-        .await
-        .into_iter()
-        .map(|one| one.name)
-        .collect();
+    let names = devices(&server).await.into_iter().map(|one| one.name);
+    let mut names: Vec<_> = names.collect();
     names.sort();
-    assert_eq!(names, ["cpu", "fake:0", "fake:1", "fake:2"]);
+    assert_eq!(names, ["cpu", "fake:0", "fake:1"]);
+
+    let mut group = InstanceGroup {
+        kind: InstanceKind::Auto,
+        count: 2,
+        gpus: vec![],
+    };
+    let everywhere = registry::places(server.devices(), std::slice::from_ref(&group)).unwrap();
+    let expected = ["fake:0", "fake:0", "fake:1", "fake:1", "fake:2", "fake:2"];
+    assert_eq!(of(&everywhere), expected);
+    group.gpus = vec![2, 0];
+    let listed = registry::places(server.devices(), &[group]).unwrap();
+    assert_eq!(of(&listed), ["fake:2", "fake:2", "fake:0", "fake:0"]);
     server.stop().await;
 }
 

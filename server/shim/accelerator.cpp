@@ -42,7 +42,7 @@ namespace {
 
 constexpr int32_t kOther = 0;
 constexpr int32_t kOutOfMemory = 1;
-constexpr int32_t kFinal = 2;
+constexpr int32_t kDevice = 2;
 
 char* copy(const std::string& text) {
   char* out = new char[text.size() + 1];
@@ -68,13 +68,13 @@ T guarded(FbFailure* failure, T failed, F work) {
   } catch (const c10::OutOfMemoryError& e) {
     fail(failure, kOutOfMemory, e.what_without_backtrace());
   } catch (const c10::AcceleratorError& e) {
-    fail(failure, kFinal, e.what_without_backtrace());
+    fail(failure, kDevice, e.what_without_backtrace());
   } catch (const c10::Error& e) {
     const std::string text = e.what_without_backtrace();
-    fail(failure, says(text, "CUDA error") ? kFinal : kOther, text);
+    fail(failure, says(text, "CUDA error") ? kDevice : kOther, text);
   } catch (const std::exception& e) {
     const std::string text = e.what();
-    fail(failure, says(text, "CUDA error") ? kFinal : kOther, text);
+    fail(failure, says(text, "CUDA error") ? kDevice : kOther, text);
   } catch (...) {
     fail(failure, kOther, "an exception that is no std::exception");
   }

@@ -12,7 +12,7 @@ extern "C" {
 
 // Why a call failed.
 struct FbFailure {
-  int32_t kind; // 0 this call only, 1 no memory, 2 nothing will succeed any more
+  int32_t kind; // 0 this call only, 1 no memory, 2 the device reports an error of its own
   char* text;
 };
 

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each stage has a stream of the device; the streams are ordered by events, so that the copies of
-//! one batch overlap the forward pass of another. Named threads take turns ([`stages`]): each takes a
+//! one batch overlap the forward pass of another. Named threads take turns (`stages`): each takes a
 //! batch, enqueues it in every stage, and waits for its outputs while the next thread takes the next.
 //! Where that does not pay, a thread keeps the turn; where it pays to overlap the copies of a batch
 //! with its own pass, the batch is cut ([`Mode`], [`MicroBatches`]).

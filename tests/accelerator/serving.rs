@@ -2,7 +2,10 @@
 
 use forebay_client::{Client, Request, tensor};
 use forebay_proto::inference::{ForebayDeviceStatistics, ModelStatisticsRequest};
-use forebay_server::device::Kind;
+use forebay_server::{
+    device::Kind,
+    executor::{MicroBatches, Mode},
+};
 use forebay_tests::{
     harness::{Builder, TestServer, within},
     models::Fixture,
@@ -14,6 +17,8 @@ fn on_fake() -> Builder {
     TestServer::builder().with_config(|config| {
         config.device.kind = Kind::Accelerator;
         config.device.library = LIBRARY.to_owned();
+        config.executor.mode = Mode::Stages;
+        config.executor.micro_batches = MicroBatches::Off;
     })
 }
 
@@ -54,11 +59,10 @@ async fn requests_go_through_the_device_and_the_steady_path_locks_nothing() {
     let server = on_fake().with_model("echo", &config, None).start().await;
     let client = server.client().await;
     let sizes = [(1, 4), (8, 1000), (3, 5000)];
-    // Both instances have to have seen every size.
-    for _ in 0..40 {
-        for (rows, columns) in sizes {
-            echoes(&client, "echo", rows, columns).await;
-        }
+    // Together, so that more slabs are lent at a time than requests one after the other ever take.
+    for (rows, columns) in sizes.repeat(5) {
+        let together = (0..16).map(|_| echoes(&client, "echo", rows, columns));
+        futures_util::future::join_all(together).await;
     }
     let before = devices(&server).await;
     let [device] = &before[..] else {

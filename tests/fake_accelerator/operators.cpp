@@ -63,7 +63,7 @@ void check(const at::Tensor& host, c10::DeviceIndex device, bool non_blocking) {
     throw c10::AcceleratorError(
         {__func__, __FILE__, static_cast<uint32_t>(__LINE__)},
         700,
-        "fake error: an illegal memory access was encountered");
+        "CUDA error: an illegal memory access was encountered");
   }
   TORCH_CHECK(
       device == kSlow || !non_blocking || !host.defined() || is_pinned(host.data_ptr()),

@@ -45,11 +45,8 @@ async fn a_library_that_is_nowhere_is_told_with_the_mend() {
 async fn a_file_that_is_no_library_is_told_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("libtorch_cuda.so");
-    fs::write(
-        &file,
-        "no library at all, though long enough to hold a header of one",
-    )
-    .unwrap();
+    // Long enough to hold the header of one.
+    fs::write(&file, "no library at all ".repeat(100)).unwrap();
     let report = listed("auto", &file).await;
     assert!(
         report.contains("libtorch_cuda.so does not load"),

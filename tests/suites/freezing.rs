@@ -60,7 +60,7 @@ fn a_network_is_frozen_unless_its_configuration_says_no() {
 }
 
 #[test]
-fn a_model_with_state_is_frozen_and_keeps_its_state() {
+fn a_model_with_state_may_be_frozen_and_is_not_shared() {
     let dir = tempfile::tempdir().unwrap();
     let counter = Signature {
         inputs: vec![spec("x", DataType::Fp32, &[-1])],
@@ -72,7 +72,8 @@ fn a_model_with_state_is_frozen_and_keeps_its_state() {
     };
     // That it still counts is shown by the suite `sequences`, which serves it.
     let counter = load(dir.path(), Fixture::Counter, counter, true);
-    assert!(counter.is_frozen(), "{}", counter.why());
+    // Every form answers as the saved one does, with state and all: the times alone decide.
+    assert!(!counter.why().contains("otherwise"), "{}", counter.why());
     assert!(!counter.is_shared());
 }
 
@@ -88,8 +89,8 @@ fn a_model_that_refuses_the_probe_is_served_as_it_was_saved() {
     assert!(model.why().contains("made-up request"), "{}", model.why());
 }
 
-/// Runs a pass over rows of `value`, and returns the bytes of its output.
-fn pass(instance: &mut dyn Instance, rows: usize, value: f32) -> Vec<u8> {
+/// Runs a pass over rows of `value`, and returns its output.
+fn pass(instance: &mut dyn Instance, rows: usize, value: f32) -> Vec<f32> {
     let input = HostTensor {
         datatype: DataType::Fp32,
         shape: Shape::new(vec![i64::try_from(rows).unwrap(), 784]).unwrap(),
@@ -97,7 +98,17 @@ fn pass(instance: &mut dyn Instance, rows: usize, value: f32) -> Vec<u8> {
     };
     let outputs = instance.forward(vec![Some(Placed::Host(input))]).unwrap();
     let output = outputs.into_iter().next().unwrap().into_host().unwrap();
-    output.data.as_ref().to_vec()
+    let numbers = output.data.as_ref().as_chunks::<4>().0.iter();
+    numbers.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// Returns whether two outputs agree as far as forms may differ.
+fn agree(one: &[f32], other: &[f32]) -> bool {
+    let largest = one
+        .iter()
+        .fold(1.0f32, |largest, value| largest.max(value.abs()));
+    let near = |(one, other): (&f32, &f32)| (one - other).abs() <= 1e-3 * largest;
+    one.len() == other.len() && one.iter().zip(other).all(near)
 }
 
 #[test]
@@ -107,9 +118,10 @@ fn passes_of_instances_that_share_a_module_may_overlap() {
     let model = load(dir.path(), Fixture::Mlp, mlp(), true);
     let mut alone = model.instance(Location::Host).unwrap();
     let model = load(dir.path(), Fixture::Mlp, mlp(), true);
-    let mut alone_too = model.instance(Location::Host).unwrap();
+    let mut one = model.instance(Location::Host).unwrap();
     assert!(model.is_shared(), "{}", model.why());
-    assert!(pass(&mut *alone_too, 1, 0.5) == pass(&mut *alone, 1, 0.5));
+    assert!(agree(&pass(&mut *one, 1, 0.5), &pass(&mut *alone, 1, 0.5)));
+    assert!(!agree(&pass(&mut *one, 1, 0.6), &pass(&mut *alone, 1, 0.5)));
     thread::scope(|scope| {
         let running: Vec<_> = (0..2u8)
             .map(|which| {
@@ -125,10 +137,8 @@ fn passes_of_instances_that_share_a_module_may_overlap() {
             .collect();
         for thread in running {
             for (rows, value, output) in thread.join().unwrap() {
-                assert!(
-                    output == pass(&mut *alone, rows, value),
-                    "{rows} rows of {value}"
-                );
+                let expected = pass(&mut *alone, rows, value);
+                assert!(agree(&output, &expected), "{rows} rows of {value}");
             }
         }
     });

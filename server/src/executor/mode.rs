@@ -99,6 +99,8 @@ pub(super) struct Chooser {
 struct Size {
     alone: Contest,
     trial: Option<Trial>,
+    /// The way of the last batch on its own.
+    last: Option<Path>,
     in_company: Contest,
     costs: Costs,
 }
@@ -246,16 +248,16 @@ impl Chooser {
         if !matches!(path, Path::Cut(_)) {
             size.costs.add(stages);
         }
-        let Some(before) = before.filter(|before| before.path == path) else {
-            return;
-        };
         if arrival.in_company {
-            // Nothing waited for work in between.
-            if arrival.queued <= before.at {
+            // Nothing waited for work in between, and both went the same way.
+            if let Some(before) = before
+                && before.path == path
+                && arrival.queued <= before.at
+            {
                 let gap = ended.saturating_duration_since(before.at);
                 size.in_company.record(path, gap);
             }
-        } else if last.alone {
+        } else if size.last.replace(path) == Some(path) && last.alone {
             // Nothing was taken after it that might have slowed it down. From when it was queued: who
             // takes a batch may be slow to wake.
             let took = ended.saturating_duration_since(arrival.queued);
@@ -274,6 +276,7 @@ impl Size {
         Self {
             alone: Contest::new(if inline { Path::Inline } else { Path::Stages }),
             trial: None,
+            last: None,
             in_company: Contest::new(Path::Stages),
             costs: Costs::default(),
         }

@@ -32,6 +32,9 @@ mod metadata;
 /// flight, and one more. A runner has no weights of its own.
 const RUNNERS_IN_FLIGHT: usize = 4;
 
+/// How libtorch tells that a package's own code failed; nothing else is passed on.
+const UNTOLD: &str = "API call failed";
+
 /// A package and how a configuration's tensors map to it.
 #[derive(Debug)]
 pub struct Aoti {
@@ -251,15 +254,22 @@ struct Loaded {
 
 impl Instance for Loaded {
     fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error> {
-        let Self { plan, linked, .. } = self;
+        let Self {
+            plan,
+            linked,
+            location,
+        } = self;
         limit_threads(plan.settings.intra_op_threads);
-        let arguments = plan.arguments(linked, inputs, self.location)?;
+        let arguments = plan.arguments(linked, inputs, *location)?;
         let values = linked
             .package
             .run(&arguments)
             .map_err(|error| match error {
                 RunError::OutOfMemory(text) => Error::OutOfMemory(run_failure(&text)),
-                RunError::Failed(text) => Error::Forward(run_failure(&text)),
+                RunError::Failed(text) if text.contains(UNTOLD) => {
+                    Error::Forward(run_failure(&text))
+                }
+                RunError::Failed(text) => Error::thrown(&text, *location),
             })?;
         // Dropped first: an output that shares an input's memory may then be its only owner.
         drop(arguments);
@@ -283,7 +293,7 @@ impl Instance for Loaded {
 
 /// Says what is known of a failed run: mostly no more than that, and a line of libtorch's source.
 fn run_failure(text: &str) -> String {
-    if text.contains("API call failed") {
+    if text.contains(UNTOLD) {
         "the package's code failed, and wrote why to the server's standard error".to_owned()
     } else {
         concise(text)

@@ -45,6 +45,7 @@ async fn a_pass_that_never_ends_does_not_keep_the_process() {
     let config = "\
         executor.mode = 'inline'\n\
         telemetry.log = 'warn'\n\
+        registry.warmup_timeout = '0s'\n\
         transport.drain_timeout = '100ms'\n\
         device = { kind = 'simulated', compute = '1h' }\n";
     let mut process = Process::start(repository, config).await;

@@ -13,6 +13,8 @@ use std::{
     ptr::{self, NonNull},
 };
 
+use crate::torch;
+
 mod flight;
 mod pinned;
 mod stream;
@@ -133,7 +135,8 @@ fn call<T>(run: impl FnOnce(*mut FbFailure) -> T, failed: fn(&T) -> bool) -> Res
     let text = take_text(failure.text).unwrap_or_default();
     Err(match failure.kind {
         1 => Failure::OutOfMemory(text),
-        2 => Failure::Final(text),
+        // Told by the text, as within a pass: not every error of a device stays.
+        2 if torch::classify(&text) == torch::Failure::Final => Failure::Final(text),
         _ => Failure::Operation(text),
     })
 }

@@ -142,14 +142,13 @@ fn who_waited_for_a_batch_that_ran_inline_was_in_company() {
 
 #[test]
 fn a_batch_on_its_own_is_cut_where_its_copies_are_worth_hiding() {
-    let mut bench = Bench::new(Mode::Auto, [1000, 1000, 1000], [10, 10]);
-    bench.piece = 10 * US;
+    let mut bench = Bench::new(Mode::Auto, [10_000, 10_000, 10_000], [10, 10]);
     bench.count(300);
     let counts = bench.count(300);
     assert!(counts[2] >= 250, "{counts:?}");
     assert_eq!(bench.batch(8), Path::Cut(8));
     // Pieces that cost more than they hide.
-    bench.piece = 2000 * US;
+    bench.piece = 20_000 * US;
     bench.count(3000);
     let counts = bench.count(300);
     assert_eq!(counts[2], 0, "{counts:?}");

@@ -73,7 +73,7 @@ fn compare(plan: &Plan, mut saved: Module) -> Result<Choice, Error> {
         furthest = rival_form;
         let times = measure::compare(plan, &mut module, &mut rival)?;
         why.push(format!("{rival_form} runs {times} as fast as {form}"));
-        if times.favour(rival_form) {
+        if times.favour_the_rival() {
             (form, module) = (rival_form, rival);
         }
     }

@@ -5,11 +5,7 @@ use std::{marker::PhantomData, ptr::NonNull, sync::Arc, time::Duration};
 use tch::Tensor;
 
 use super::*;
-use crate::{
-    memory::HostBuf,
-    tensor::HostTensor,
-    torch::{self, DeviceTensor},
-};
+use crate::{memory::HostBuf, tensor::HostTensor, torch::DeviceTensor};
 
 /// A queue of operations of a device.
 #[derive(Debug)]

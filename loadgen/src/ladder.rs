@@ -1,8 +1,8 @@
 //! `loadgen ladder`: configurations of one model against one another, batch size by batch size.
 //!
-//! A volley of requests after one for warm-up, to each column in turn, again and again. [`plan`]
-//! says whose turn it is, [`volley`] sends, [`cell`] sums up, [`judge`] says who won; all but
-//! [`volley`] and [`columns`] are pure.
+//! A volley of requests after one for warm-up, to each column in turn, again and again. `plan`
+//! says whose turn it is, `volley` sends, `cell` sums up, `judge` says who won; all but
+//! `volley` and `columns` are pure.
 //!
 //! Invariant: a column that is not served says why; it never shows a zero.
 

@@ -95,7 +95,6 @@ pub struct Pipeline {
     threads: Vec<JoinHandle<()>>,
     depth: Arc<Depth>,
     copy: Arc<Mutex<compute::ModelCopy>>,
-    staged: bool,
     /// Dropped once the pipeline serves.
     warmup: Option<SyncSender<Vec<Job>>>,
 }
@@ -183,7 +182,6 @@ impl Pipeline {
             threads,
             depth,
             copy,
-            staged: !alone,
             warmup: Some(warmup),
         })
     }
@@ -209,9 +207,9 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Returns whether batches can run through the stages.
-    pub fn is_staged(&self) -> bool {
-        self.staged
+    /// Returns how many threads run it, and so how many batches can be in flight.
+    pub fn threads(&self) -> usize {
+        self.threads.len()
     }
 
     /// Returns the most batches that were in flight at a time.

@@ -7,29 +7,23 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use forebay_proto::{DataType, Shape, Tensor};
 use tokio::sync::oneshot;
 
 use crate::{
     error::Error,
     executor::Pipeline,
-    model::sample::{self, Values},
-    repository::{ModelSettings, Scheduling, WarmupData, WarmupInput, WarmupSample},
+    repository::{ModelSettings, Scheduling, WarmupSample},
     request::{Answer, Job, Reply, Timings},
-    signature::TensorSpec,
 };
 
-/// Passes of each size where batches can run through stages: as many as are measured before a choice
-/// is made, and as a graph takes to be specialised on an accelerator.
-const STAGED_PASSES: usize = 3;
+mod item;
+mod progress;
 
-/// Passes of the first size elsewhere: the first one compiles the graph.
-const FIRST_PASSES: usize = 2;
+use item::Item;
+use progress::Progress;
 
 /// A sample of `model_warmup` failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,73 +62,105 @@ impl Warmup<'_> {
     fn run_sample(&self, sample: &WarmupSample) -> Result<(), String> {
         let item = Item::read(sample, &self.settings.signature.inputs)?;
         for _ in 0..sample.count {
-            self.pass(&item, sample.rows)?;
+            self.pass(&item, sample.rows, 1)
+                .map_err(|stopped| stopped.to_string())?;
         }
         Ok(())
     }
 
-    /// Runs each size, as far as time allows. What a pass takes is told by the one before.
+    /// Runs each size, as far as time allows. What a pass takes is told by the one before, so sizes
+    /// that seemed too long are looked at once more when larger ones are known.
     fn run_sizes(&self) {
         let model = &self.settings.name;
         let item = match self.settings.warmup.first() {
             Some(sample) => Item::read(sample, &self.settings.signature.inputs),
             None => Item::made_up(&self.settings.signature.inputs),
         };
-        let began = Instant::now();
-        let (mut warm, mut left) = (BTreeSet::new(), BTreeSet::new());
-        let mut row = Duration::ZERO;
-        let staged = self.pipelines.iter().any(Pipeline::is_staged);
-        for rows in sizes(self.settings.max_batch_size, &self.settings.scheduling) {
-            let passes = match warm.is_empty() {
-                _ if staged => STAGED_PASSES,
-                true => FIRST_PASSES,
-                false => 1,
-            };
-            let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-            let expected = row
-                .saturating_mul(count(rows))
-                .saturating_mul(count(passes));
-            if began.elapsed() + expected > self.limit {
-                left.insert(rows);
+        let item = match item {
+            Ok(item) => item,
+            Err(reason) => {
+                tracing::info!(%model, reason, "no warm-up: no request can be made up for the model");
+                return;
+            }
+        };
+        let mut progress = Progress::new(self.limit);
+        let sizes = sizes(self.settings.max_batch_size, &self.settings.scheduling);
+        let again = sizes.iter().rev();
+        for &rows in sizes.iter().chain(again) {
+            if progress.warm.contains(&rows) || !progress.has_time_for(rows, self.passes(&progress))
+            {
                 continue;
             }
-            for _ in 0..passes {
-                let pass = Instant::now();
-                let done = item.as_ref().map_err(Clone::clone);
-                if let Err(reason) = done.and_then(|item| self.pass(item, rows)) {
+            match self.warm_size(&item, rows, &mut progress) {
+                Ok(()) => {}
+                Err(Stopped::NoMemory(reason)) => {
+                    tracing::warn!(%model, rows, reason, "no memory for a batch of this size; it will be run in parts");
+                    progress.warm.insert(rows);
+                }
+                Err(Stopped::DeviceLost(_)) => return,
+                Err(Stopped::Refused(reason)) => {
                     tracing::info!(%model, rows, reason, "the warm-up ends here: the model does not take a made-up request");
                     return;
                 }
-                row = pass.elapsed() / count(rows);
             }
-            warm.insert(rows);
         }
-        let (took, warm) = (began.elapsed(), ranges(&warm));
-        if left.is_empty() {
-            tracing::info!(%model, ?took, batch_sizes = warm, "warmed up");
-        } else {
-            let left = ranges(&left);
-            tracing::info!(%model, ?took, batch_sizes = warm, left, limit = ?self.limit, "warmed up, as far as registry.warmup_timeout allows");
-        }
+        progress.tell(model, &sizes);
     }
 
-    /// Runs a batch of `rows` rows on each instance at once, as serving may.
-    fn pass(&self, item: &Item, rows: usize) -> Result<(), String> {
-        let mut answers = Vec::new();
-        for pipeline in self.pipelines {
-            let mut jobs = Vec::new();
-            for rows in self.parts(rows) {
-                let (job, answer) = self.job(item, rows)?;
-                jobs.push(job);
-                answers.push(answer);
-            }
-            pipeline.warm(jobs);
+    /// Returns how many batches a pipeline can have in flight.
+    fn at_once(&self) -> usize {
+        let threads = self.pipelines.iter().map(Pipeline::threads).max();
+        threads.unwrap_or(1)
+    }
+
+    /// Returns how many batches of a size are run on each instance.
+    fn passes(&self, progress: &Progress) -> usize {
+        let first = usize::from(progress.is_cold());
+        let more = match self.at_once() {
+            1 => 0,
+            at_once => at_once,
+        };
+        first + 1 + more
+    }
+
+    /// Runs a size: one batch, and where more can be in flight, as many as can at once, which leaves
+    /// slabs for all of them. The first of all makes what every later one finds, and is not timed.
+    fn warm_size(&self, item: &Item, rows: usize, progress: &mut Progress) -> Result<(), Stopped> {
+        if progress.is_cold() {
+            self.pass(item, rows, 1)?;
+            progress.begin();
         }
-        for answer in answers {
-            let answer = answer.blocking_recv().unwrap_or(Err(Error::Lost));
-            answer.map_err(|error| error.to_string())?;
+        progress.time(rows, || self.pass(item, rows, 1))?;
+        if self.at_once() > 1 {
+            self.pass(item, rows, self.at_once())?;
         }
+        progress.warm.insert(rows);
         Ok(())
+    }
+
+    /// Runs `batches` batches of `rows` rows on each instance at once, as serving may.
+    fn pass(&self, item: &Item, rows: usize, batches: usize) -> Result<(), Stopped> {
+        let mut answers = Vec::new();
+        for _ in 0..batches {
+            for pipeline in self.pipelines {
+                let mut jobs = Vec::new();
+                for rows in self.parts(rows) {
+                    let (job, answer) = self.job(item, rows).map_err(Stopped::Refused)?;
+                    jobs.push(job);
+                    answers.push(answer);
+                }
+                pipeline.warm(jobs);
+            }
+        }
+        // All are waited for, also behind one that failed: nothing of a warm-up may be left.
+        let ended: Vec<_> = answers
+            .into_iter()
+            .map(|answer| answer.blocking_recv().unwrap_or(Err(Error::Lost)))
+            .collect();
+        match ended.into_iter().find_map(Result::err) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     /// Divides a batch into requests: two, where requests are joined, so that memory for joining
@@ -168,74 +194,30 @@ impl Warmup<'_> {
     }
 }
 
-/// The data of one item, in the order of the signature.
-struct Item(Vec<Option<(Vec<i64>, Bytes)>>);
-
-impl Item {
-    fn read(sample: &WarmupSample, specs: &[TensorSpec]) -> Result<Self, String> {
-        let input = |(input, spec): (&Option<WarmupInput>, &TensorSpec)| match input {
-            Some(input) => Ok(Some((input.dims.clone(), data(input, spec)?))),
-            None => Ok(None),
-        };
-        let inputs = sample.inputs.iter().zip(specs).map(input);
-        Ok(Self(inputs.collect::<Result<_, String>>()?))
-    }
-
-    fn made_up(specs: &[TensorSpec]) -> Result<Self, String> {
-        let input = |spec: &TensorSpec| {
-            let dims = sample::dims(spec);
-            let data = sample::elements_of(spec.datatype, elements(&dims)?, Values::Mixed);
-            Ok(Some((dims, data.into())))
-        };
-        Ok(Self(
-            specs.iter().map(input).collect::<Result<_, String>>()?,
-        ))
-    }
-
-    /// Makes the tensors of `rows` such items, or of one without a batch dimension.
-    fn tensors(
-        &self,
-        specs: &[TensorSpec],
-        rows: Option<usize>,
-    ) -> Result<Vec<Option<Tensor>>, String> {
-        let tensor = |(item, spec): (&Option<(Vec<i64>, Bytes)>, &TensorSpec)| {
-            let Some((dims, data)) = item else {
-                return Ok(None);
-            };
-            let batch = rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
-            let dims = batch.into_iter().chain(dims.iter().copied()).collect();
-            let shape = Shape::new(dims).map_err(|error| error.to_string())?;
-            let data = match rows {
-                Some(rows) if rows > 1 => data.repeat(rows).into(),
-                _ => data.clone(),
-            };
-            let tensor = Tensor::new(spec.name.clone(), spec.datatype, shape, data);
-            tensor.map(Some).map_err(|error| error.to_string())
-        };
-        self.0.iter().zip(specs).map(tensor).collect()
-    }
+/// Why a pass of the warm-up was the last of its size, or of all.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    /// The model does not take the request.
+    #[error("{0}")]
+    Refused(String),
+    /// The device has no memory for the batch.
+    #[error("{0}")]
+    NoMemory(String),
+    /// The device has failed, of which others tell.
+    #[error("{0}")]
+    DeviceLost(String),
 }
 
-fn data(input: &WarmupInput, spec: &TensorSpec) -> Result<Bytes, String> {
-    let count = elements(&input.dims)?;
-    let values = match &input.data {
-        WarmupData::Zeros => Values::Zeros,
-        WarmupData::Random => Values::Random,
-        WarmupData::File(file) => {
-            let named = file.file_name().unwrap_or_default().to_string_lossy();
-            let mut bytes = fs::read(file).map_err(|error| format!("{named}: {error}"))?;
-            if spec.datatype != DataType::Bytes {
-                bytes.truncate(count.saturating_mul(spec.datatype.size().unwrap_or(1)));
-            }
-            return Ok(bytes.into());
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::DeviceMemory { .. } => Self::NoMemory(text),
+            Error::DeviceLost { .. } => Self::DeviceLost(text),
+            Error::Device(cause) if cause.is_final() => Self::DeviceLost(text),
+            _ => Self::Refused(text),
         }
-    };
-    Ok(sample::elements_of(spec.datatype, count, values).into())
-}
-
-fn elements(dims: &[i64]) -> Result<usize, String> {
-    let shape = Shape::new(dims.to_vec()).map_err(|error| error.to_string())?;
-    usize::try_from(shape.elements()).map_err(|error| error.to_string())
+    }
 }
 
 /// Returns the batch sizes that may come, those first that will come most: one row, the largest
@@ -256,25 +238,6 @@ fn sizes(max_batch_size: usize, scheduling: &Scheduling) -> Vec<usize> {
         .chain(1..=most);
     let mut seen = BTreeSet::new();
     order.filter(|&size| seen.insert(size)).collect()
-}
-
-/// Writes numbers as ranges: 1, 3..=5.
-fn ranges(numbers: &BTreeSet<usize>) -> String {
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
-    for &number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => ranges.push((number, number)),
-        }
-    }
-    let shown = ranges.iter().map(|(first, last)| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}..={last}")
-        }
-    });
-    shown.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -8,13 +8,18 @@ use std::{
     },
 };
 
-use super::*;
+use forebay_proto::DataType;
+
+use super::{progress::ranges, *};
 use crate::{
     admission::Budget,
     device::{Cpu, Simulated, simulated::Costs},
     executor::{Config, Context, Parts},
     memory::Pool,
-    model::{self, Instance},
+    model::{
+        self, Instance,
+        sample::{self, Values},
+    },
     repository::{DynamicBatching, SequenceBatching, pbtxt::Schema},
     scheduler::Scheduler,
     statistics::Statistics,
@@ -122,13 +127,16 @@ where
 }
 
 impl Rig {
-    fn run(&self, limit: Duration) -> Result<(), Failed> {
-        let warmup = Warmup {
+    fn warmup(&self, limit: Duration) -> Warmup<'_> {
+        Warmup {
             settings: &self.settings,
             pipelines: &self.pipelines,
             limit,
-        };
-        warmup.run()
+        }
+    }
+
+    fn run(&self, limit: Duration) -> Result<(), Failed> {
+        self.warmup(limit).run()
     }
 
     /// Returns the rows of the passes of each instance.
@@ -167,13 +175,13 @@ fn every_instance_runs_every_size_and_forgets_it() {
 }
 
 #[test]
-fn a_device_with_memory_of_its_own_runs_each_size_until_it_has_measured_it() {
+fn a_device_with_memory_of_its_own_runs_each_size_on_its_own_and_in_flight_with_others() {
     let rig = rig("dynamic_batching { }", true, 100);
     rig.run(LONG).unwrap();
     // Batches may be cut, so passes may have fewer rows.
     for rows in rig.rows() {
-        assert_eq!(rows[..3], [1, 1, 1]);
-        assert_eq!(rows.iter().sum::<i64>(), 3 * (1 + 4 + 2 + 3));
+        assert_eq!(rows[..4], [1, 1, 1, 1]);
+        assert_eq!(rows.iter().sum::<i64>(), 5 + 4 * (4 + 2 + 3));
     }
     rig.finish();
 }
@@ -184,7 +192,12 @@ fn nothing_is_allocated_after_the_warm_up() {
     rig.run(LONG).unwrap();
     let fresh = rig.pool.usage().fresh;
     assert!(fresh > 0);
-    rig.run(LONG).unwrap();
+    // As many at once as can be in flight.
+    let warmup = rig.warmup(LONG);
+    let item = Item::made_up(&rig.settings.signature.inputs).unwrap();
+    for rows in [4, 1, 3, 2, 4] {
+        warmup.pass(&item, rows, 3).unwrap();
+    }
     assert_eq!(rig.pool.usage().fresh, fresh);
     rig.finish();
 }

@@ -1,0 +1,82 @@
+//! The requests of a warm-up: read from the model's configuration, or made up.
+
+use std::fs;
+
+use bytes::Bytes;
+use forebay_proto::{DataType, Shape, Tensor};
+
+use crate::{
+    model::sample::{self, Values},
+    repository::{WarmupData, WarmupInput, WarmupSample},
+    signature::TensorSpec,
+};
+
+/// The data of one item, in the order of the signature.
+pub(super) struct Item(Vec<Option<(Vec<i64>, Bytes)>>);
+
+impl Item {
+    pub(super) fn read(sample: &WarmupSample, specs: &[TensorSpec]) -> Result<Self, String> {
+        let input = |(input, spec): (&Option<WarmupInput>, &TensorSpec)| match input {
+            Some(input) => Ok(Some((input.dims.clone(), data(input, spec)?))),
+            None => Ok(None),
+        };
+        let inputs = sample.inputs.iter().zip(specs).map(input);
+        Ok(Self(inputs.collect::<Result<_, String>>()?))
+    }
+
+    pub(super) fn made_up(specs: &[TensorSpec]) -> Result<Self, String> {
+        let input = |spec: &TensorSpec| {
+            let dims = sample::dims(spec);
+            let data = sample::elements_of(spec.datatype, elements(&dims)?, Values::Mixed);
+            Ok(Some((dims, data.into())))
+        };
+        Ok(Self(
+            specs.iter().map(input).collect::<Result<_, String>>()?,
+        ))
+    }
+
+    /// Makes the tensors of `rows` such items, or of one without a batch dimension.
+    pub(super) fn tensors(
+        &self,
+        specs: &[TensorSpec],
+        rows: Option<usize>,
+    ) -> Result<Vec<Option<Tensor>>, String> {
+        let tensor = |(item, spec): (&Option<(Vec<i64>, Bytes)>, &TensorSpec)| {
+            let Some((dims, data)) = item else {
+                return Ok(None);
+            };
+            let batch = rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
+            let dims = batch.into_iter().chain(dims.iter().copied()).collect();
+            let shape = Shape::new(dims).map_err(|error| error.to_string())?;
+            let data = match rows {
+                Some(rows) if rows > 1 => data.repeat(rows).into(),
+                _ => data.clone(),
+            };
+            let tensor = Tensor::new(spec.name.clone(), spec.datatype, shape, data);
+            tensor.map(Some).map_err(|error| error.to_string())
+        };
+        self.0.iter().zip(specs).map(tensor).collect()
+    }
+}
+
+fn data(input: &WarmupInput, spec: &TensorSpec) -> Result<Bytes, String> {
+    let count = elements(&input.dims)?;
+    let values = match &input.data {
+        WarmupData::Zeros => Values::Zeros,
+        WarmupData::Random => Values::Random,
+        WarmupData::File(file) => {
+            let named = file.file_name().unwrap_or_default().to_string_lossy();
+            let mut bytes = fs::read(file).map_err(|error| format!("{named}: {error}"))?;
+            if spec.datatype != DataType::Bytes {
+                bytes.truncate(count.saturating_mul(spec.datatype.size().unwrap_or(1)));
+            }
+            return Ok(bytes.into());
+        }
+    };
+    Ok(sample::elements_of(spec.datatype, count, values).into())
+}
+
+fn elements(dims: &[i64]) -> Result<usize, String> {
+    let shape = Shape::new(dims.to_vec()).map_err(|error| error.to_string())?;
+    usize::try_from(shape.elements()).map_err(|error| error.to_string())
+}

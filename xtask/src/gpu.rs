@@ -27,7 +27,7 @@ use crate::{
 const LIMIT: u64 = 60 << 20;
 const NAME: &str = "forebay-gpu";
 const PROGRAMS: [&str; 3] = ["forebay", "loadgen", "make-models"];
-/// The exporter of `.pt2` packages, where the workspace has it.
+/// The exporter of `.pt2` packages.
 const EXPORTER: &str = "docs/export/export_aoti.py";
 
 /// Packs the bundle.
@@ -78,11 +78,7 @@ fn pack(root: &Path, programs: &[PathBuf], folder: &Path) -> Result<()> {
         succeed(&mut strip)?;
     }
     copy_scripts(&root.join("xtask/gpu"), folder)?;
-    let exporter = root.join(EXPORTER);
-    if exporter.is_file() {
-        copy(&exporter, &folder.join("export_aoti.py"))?;
-    }
-    Ok(())
+    copy(&root.join(EXPORTER), &folder.join("export_aoti.py"))
 }
 
 /// Copies Python's sources, and nothing that Python made of them.
@@ -204,11 +200,10 @@ mod tests {
             names.sort_unstable();
             names
         };
-        let mut expected = vec!["bin", "forebay_gpu", "run.py"];
-        if root().join(EXPORTER).is_file() {
-            expected.insert(1, "export_aoti.py");
-        }
+        let expected = ["bin", "export_aoti.py", "forebay_gpu", "run.py"];
         assert_eq!(list("."), expected);
+        let exporter = fs::read(bundle.join("export_aoti.py")).unwrap();
+        assert_eq!(exporter, fs::read(root().join(EXPORTER)).unwrap());
         assert_eq!(
             list("forebay_gpu"),
             [

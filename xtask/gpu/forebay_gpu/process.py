@@ -80,7 +80,9 @@ class Setting:
     def python(self, *arguments, timeout):
         """Runs Python on a module of the bundle; returns what it printed."""
         command = [sys.executable, *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(self.bundle)}
+        # PyTorch itself may be there by this path.
+        path = [str(self.bundle), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
         return run(command, timeout, True, environment)
 
     def serve(self, name, repository, device, timeout, **environment):

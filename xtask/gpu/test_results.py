@@ -4,9 +4,10 @@ import json
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
-from forebay_gpu import record, table
-from forebay_gpu.process import Skip
+from forebay_gpu import phases, record, table
+from forebay_gpu.process import Setting, Skip
 
 OPTIONS = {"device": "gpu", "quick": False}
 SIZES = [1, 32, 64, 128, 256]
@@ -104,6 +105,39 @@ class Calls(unittest.TestCase):
             self.assertEqual((entry["status"], entry["data"]), ("interrupted", {"copies": []}))
             results.run("bare", lambda: fail(Skip("no PyTorch")))
             self.assertEqual(results.phases["bare"]["status"], "skipped")
+
+
+class Machines(unittest.TestCase):
+    def setUp(self):
+        out = tempfile.TemporaryDirectory()
+        self.addCleanup(out.cleanup)
+        self.out = Path(out.name)
+        options = SimpleNamespace(quick=False, device="gpu", lib=None, out=self.out)
+        self.setting = Setting(self.out, options)
+        self.addCleanup(self.setting.close)
+
+    def test_a_server_that_died_is_not_taken_for_running(self):
+        def server(code):
+            one = SimpleNamespace(name="main", endpoint="http://here")
+            one.process = SimpleNamespace(poll=lambda: code)
+            one.stop = lambda: self.setting.servers.remove(one)
+            self.setting.servers.append(one)
+            return one
+
+        server(1)
+        self.assertIsNone(self.setting.serving("main"))
+        self.assertEqual(self.setting.servers, [])
+        alive = server(None)
+        self.assertIs(self.setting.serving("main"), alive)
+
+    def test_what_can_be_told_of_a_machine_is_kept(self):
+        results = record.Results(self.out, OPTIONS)
+        # The bundle is an empty folder here: it has no VERSION and no programs.
+        results.run("machine", lambda: phases.machine(self.setting, results, 9))
+        entry = results.phases["machine"]
+        self.assertEqual((entry["status"], entry["data"]["bundle"]), ("failed", "n/a"))
+        self.assertIn("VERSION", entry["reason"])
+        self.assertNotEqual(entry["data"]["system"], "n/a")
 
 
 def fail(error):

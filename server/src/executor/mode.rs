@@ -284,52 +284,65 @@ impl Size {
 
     /// Chooses the way of a batch on its own, in at most `most` pieces.
     fn alone(&mut self, most: usize, may_inline: bool, visits: f64) -> Path {
-        let costs = self.costs.all_and_slowest();
-        // Who comes while a batch runs inline waits for half of it, on average, and in stages would
-        // have waited for half of the slowest.
-        let handicap = costs.map_or(Duration::ZERO, |[all, slowest]| {
-            (all - slowest).mul_f64(visits / 2.0)
-        });
         match &mut self.trial {
             Some(trial) => match trial.step() {
                 Some(true) => return trial.challenger,
                 Some(false) => {}
                 None => {
-                    self.alone.judge(trial, handicap);
-                    self.trial = None;
+                    let handicap = self.handicap(visits);
+                    if let Some(trial) = self.trial.take() {
+                        self.alone.judge(&trial, handicap);
+                    }
                 }
             },
-            None => {
-                let mut rivals = self.alone.rivals(most.min(MOST_PIECES), may_inline);
-                let all = costs.map_or(Duration::ZERO, |[all, _]| all);
-                if handicap * 100 < all {
-                    // It saves a batch on its own nothing that the next one may begin early.
-                    rivals.retain(|&path| {
-                        path != Path::Stages || self.alone.holder() != Path::Inline
-                    });
-                }
-                let bound = |path: Path| {
-                    let [all, slowest] = costs?;
-                    Some(match path {
-                        Path::Cut(pieces) => {
-                            let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
-                            (all + slowest * (pieces - 1)) / pieces + PIECE * (pieces - 1)
-                        }
-                        Path::Inline => all + handicap,
-                        Path::Stages => all,
-                    })
-                };
-                if let Some(challenger) = self.alone.challenger(&rivals, handicap, bound) {
-                    let trial = self.trial.insert(ALONE.of(challenger).at_least(all));
-                    trial.step();
-                    self.alone.begin();
-                }
+            None if self.alone.is_due() => {
+                let rivals = self.alone.rivals(most.min(MOST_PIECES), may_inline);
+                self.challenge(rivals, self.handicap(visits));
             }
+            None => {}
         }
         self.alone.holder()
     }
 
+    /// Returns what running inline costs those who come meanwhile. They wait for half of it, on
+    /// average, and in stages would have waited for half of the slowest.
+    fn handicap(&self, visits: f64) -> Duration {
+        let costs = self.costs.all_and_slowest();
+        costs.map_or(Duration::ZERO, |[all, slowest]| {
+            (all - slowest).mul_f64(visits / 2.0)
+        })
+    }
+
+    /// Begins a trial of batches on their own where one of `rivals` could win it.
+    fn challenge(&mut self, mut rivals: Vec<Path>, handicap: Duration) {
+        let costs = self.costs.all_and_slowest();
+        let all = costs.map_or(Duration::ZERO, |[all, _]| all);
+        if handicap * 100 < all && self.alone.holder() == Path::Inline {
+            // It saves a batch on its own nothing that the next one may begin early.
+            rivals.retain(|&path| path != Path::Stages);
+        }
+        let bound = |path: Path| {
+            let [all, slowest] = costs?;
+            Some(match path {
+                Path::Cut(pieces) => {
+                    let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
+                    (all + slowest * (pieces - 1)) / pieces + PIECE * (pieces - 1)
+                }
+                Path::Inline => all + handicap,
+                Path::Stages => all,
+            })
+        };
+        if let Some(challenger) = self.alone.challenger(&rivals, handicap, bound) {
+            let trial = self.trial.insert(ALONE.of(challenger).at_least(all));
+            trial.step();
+            self.alone.begin();
+        }
+    }
+
     fn challenger_in_company(&mut self) -> Option<Path> {
+        if !self.in_company.is_due() {
+            return None;
+        }
         let rival = match self.in_company.holder() {
             Path::Inline => Path::Stages,
             _ => Path::Inline,

@@ -150,7 +150,14 @@ impl Contest {
         whole.into_iter().chain(finer).collect()
     }
 
-    /// Counts a batch, and returns who is to challenge the holder now, if anyone. `bound` tells the
+    /// Counts a batch, and returns whether it is time to ask for a
+    /// [`challenger`](Self::challenger): most batches pay for no more than this.
+    pub(super) fn is_due(&mut self) -> bool {
+        self.count += 1;
+        self.count >= self.look
+    }
+
+    /// Returns who is to challenge the holder now, if anyone. `bound` tells the
     /// least time that a way could take; `handicap` is added to what was measured inline.
     pub(super) fn challenger(
         &mut self,
@@ -158,10 +165,6 @@ impl Contest {
         handicap: Duration,
         bound: impl Fn(Path) -> Option<Duration>,
     ) -> Option<Path> {
-        self.count += 1;
-        if self.count < self.look {
-            return None;
-        }
         self.look = self.count + LOOK;
         let now = self.median(self.holder, handicap)?;
         let moved = self.settled.is_some_and(|then| {

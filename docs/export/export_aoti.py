@@ -17,6 +17,7 @@ is written. The result: REPOSITORY/NAME/config.pbtxt and REPOSITORY/NAME/1/model
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -184,6 +185,25 @@ def flat(outputs, names):
     return dict(zip(names, outputs))
 
 
+@contextlib.contextmanager
+def whole_fp32(device):
+    """Switches off the GPU's TF32, whose ten bits differ by more than a mistake might."""
+    if device == "cpu":
+        yield
+        return
+    switches = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    before = [switch.allow_tf32 for switch in switches]
+    say(f"compiled with TF32 {'on' if before[0] else 'off'} in convolutions and "
+        f"{'on' if before[1] else 'off'} in matrix products; compared with both off")
+    try:
+        for switch in switches:
+            switch.allow_tf32 = False
+        yield
+    finally:
+        for switch, allowed in zip(switches, before):
+            switch.allow_tf32 = allowed
+
+
 def compare(model, inputs, max_batch, package, names):
     """Holds the package's answers against the model's; returns the outputs of one request."""
     compiled = torch._inductor.aoti_load_package(package)
@@ -257,7 +277,8 @@ def main():
         package = os.path.join(scratch, "1", "model.pt2")
         os.mkdir(os.path.dirname(package))
         compile(model, inputs, options.max_batch, package, options.device)
-        outputs = compare(model, inputs, options.max_batch, package, outputs)
+        with whole_fp32(options.device):
+            outputs = compare(model, inputs, options.max_batch, package, outputs)
         with open(os.path.join(scratch, "config.pbtxt"), "w") as file:
             file.write(config(name, inputs, outputs, options))
         os.chmod(scratch, 0o755)

@@ -28,7 +28,7 @@ use forebay_client::Client;
 use self::{
     cell::Repetition,
     columns::{Prepared, prepare},
-    plan::{Turn, turns},
+    plan::{Turn, even_out, turns},
     volley::Settings,
 };
 pub use self::{
@@ -80,6 +80,7 @@ pub async fn run(args: &LadderArgs) -> Result<Report> {
     }
     let took_s = (clock::now() - start).as_secs_f64();
     let devices = devices(&climb.client).await;
+    climb.even_out(&prepared);
     let mut columns = climb.columns(prepared);
     let floor = columns.pop().context("find the floor's column")?;
     let judgements = args.batches.iter().enumerate();
@@ -97,7 +98,7 @@ pub async fn run(args: &LadderArgs) -> Result<Report> {
         usual: args.is_usual(),
         batches: args.batches.clone(),
         judgements: judgements
-            .map(|(row, batch)| judge::judge(row, *batch, &columns))
+            .map(|(row, batch)| judge::judge(row, *batch, &columns, &floor))
             .collect(),
         columns,
         floor,
@@ -166,6 +167,15 @@ impl Climb<'_> {
             }
             self.done[turn.column][turn.row].push(repetition);
         }
+    }
+
+    /// Leaves each row the repetitions that all its columns completed. The floor has fewer anyway.
+    fn even_out(&mut self, prepared: &[Prepared]) {
+        let columns = prepared.len().saturating_sub(1);
+        let served = prepared.iter().zip(&mut self.done).take(columns);
+        let served = served.filter(|(column, _)| column.pools.is_ok());
+        let mut served: Vec<_> = served.map(|(_, done)| done).collect();
+        even_out(self.args.batches.len(), &mut served);
     }
 
     fn columns(&self, prepared: Vec<Prepared>) -> Vec<ColumnReport> {

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Measures Forebay on this machine's GPU, and writes results.json and table.md.
 
-    python3 run.py [--out DIR] [--limit SECONDS]
+    python3 run.py --out DIR --only machine bare parity
+    python3 run.py --out DIR --only export ladder
+    python3 run.py --out DIR --only case6243 served_parity async
 
-Takes PyTorch 2.11 for CUDA 13 and Python 3.10 or later, and no network. Phases run in the order of
-what they are worth, each for a time at most; after each, what is there is written. With
+Each call takes ten minutes at most, and what they find adds up in DIR. Without --only, phases run in
+the order of what they are worth until --limit; what did not fit is named. Takes PyTorch 2.11 for
+CUDA 13 and Python 3.10 or later, and no network. After each phase, what is there is written. With
 `--device cpu --quick` all of it runs in a short form where there is no GPU, as a test of itself:
 its figures mean nothing.
 """
@@ -21,18 +24,20 @@ from forebay_gpu.process import Setting
 
 HERE = Path(__file__).resolve().parent
 
-# Name, what it does, and seconds at most.
+# Name, what it does, and seconds at most. The ladder takes what is left: it moves the most by far.
 PHASES = [
-    ("machine", phases.machine, 30),
-    ("models", phases.models, 40),
-    ("bare", phases.bare, 60),
-    ("parity", phases.parity, 90),
-    ("export", phases.export, 100),
-    ("ladder", phases.ladder, 220),
-    ("case6243", phases.case6243, 80),
-    ("served_parity", phases.served_parity, 40),
+    ("machine", phases.machine, 100),
+    ("models", phases.models, 120),
+    ("bare", phases.bare, 80),
+    ("parity", phases.parity, 120),
+    ("export", phases.export, 120),
+    ("case6243", phases.case6243, 160),
     ("async", phases.queued, 20),
+    ("served_parity", phases.served_parity, 60),
+    ("ladder", phases.ladder, float("inf")),
 ]
+# These run in every call.
+ALWAYS = ["machine", "models"]
 
 
 def arguments():
@@ -42,12 +47,15 @@ def arguments():
     add = parser.add_argument
     out = os.environ.get("OUT", "forebay-gpu-results")
     add("--out", type=Path, default=Path(out), help="where results go; default: $OUT")
-    add("--limit", type=float, default=480.0, help="seconds that all of it may take; default: 480")
+    add("--limit", type=float, default=560.0, help="seconds that all of it may take; default: 560")
     add("--device", choices=["gpu", "cpu"], default="gpu")
     add("--quick", action="store_true", help="small sizes and few requests: a test, no measurement")
     add("--lib", type=Path, help="the lib folder of a libtorch, where Python has no PyTorch")
     add("--auto-instances", type=int, help="instances of the column auto, in place of its own")
-    add("--only", nargs="+", metavar="PHASE", help="of: " + " ".join(name for name, _, _ in PHASES))
+    add("--requests", type=int, help="of the ladder at once; default: 100, of batches above 32: 25")
+    add("--repetitions", type=int, default=3, help="of the ladder; default: 3")
+    names = [name for name, _, _ in PHASES]
+    add("--only", nargs="+", metavar="PHASE", choices=names, help="of: " + " ".join(names))
     return parser.parse_args()
 
 
@@ -59,19 +67,25 @@ def main():
     results = record.Results(options.out, vars(options))
     setting = Setting(HERE, options)
     end = time.monotonic() + options.limit
+    if not options.only and not options.quick:
+        print(f"All of it may not fit in {options.limit:.0f} s; see --help for three calls.", flush=True)
+    left_out = []
     try:
         for name, run, most in PHASES:
-            if options.only and name not in options.only + ["machine", "models"]:
+            if options.only and name not in options.only + ALWAYS:
                 results.skip(name, "not asked for")
                 continue
             left = end - time.monotonic()
             if left < 5:
                 results.skip(name, f"the limit of {options.limit:.0f} s was reached")
+                left_out.append(name)
                 continue
             results.run(name, lambda: run(setting, results, min(most, left)))
     finally:
         setting.close()
         results.write()
+    if left_out:
+        print(f"\nleft out at the limit; run --only {' '.join(left_out)}", flush=True)
     print(f"\n{options.out / 'results.json'}\n{options.out / 'table.md'}", flush=True)
     return 1 if results.failed() else 0
 

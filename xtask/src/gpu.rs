@@ -27,7 +27,7 @@ use crate::{
 const LIMIT: u64 = 60 << 20;
 const NAME: &str = "forebay-gpu";
 const PROGRAMS: [&str; 3] = ["forebay", "loadgen", "make-models"];
-/// The exporter of `.pt2` packages, where the workspace has it.
+/// The exporter of `.pt2` packages.
 const EXPORTER: &str = "docs/export/export_aoti.py";
 
 /// Packs the bundle.
@@ -78,19 +78,19 @@ fn pack(root: &Path, programs: &[PathBuf], folder: &Path) -> Result<()> {
         succeed(&mut strip)?;
     }
     copy_scripts(&root.join("xtask/gpu"), folder)?;
-    let exporter = root.join(EXPORTER);
-    if exporter.is_file() {
-        copy(&exporter, &folder.join("export_aoti.py"))?;
-    }
-    Ok(())
+    copy(&root.join(EXPORTER), &folder.join("export_aoti.py"))
 }
 
-/// Copies Python's sources, and nothing that Python made of them.
+/// Copies Python's sources, and neither their tests nor what Python made of them.
 fn copy_scripts(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
         let path = entry.context("read an entry")?.path();
-        let target = to.join(path.file_name().context("name a script")?);
+        let name = path.file_name().context("name a script")?;
+        let target = to.join(name);
+        if name.as_encoded_bytes().starts_with(b"test_") {
+            continue;
+        }
         if path.is_dir() && !path.ends_with("__pycache__") {
             copy_scripts(&path, &target)?;
         } else if path.extension().is_some_and(|extension| extension == "py") {
@@ -204,11 +204,10 @@ mod tests {
             names.sort_unstable();
             names
         };
-        let mut expected = vec!["bin", "forebay_gpu", "run.py"];
-        if root().join(EXPORTER).is_file() {
-            expected.insert(1, "export_aoti.py");
-        }
+        let expected = ["bin", "export_aoti.py", "forebay_gpu", "run.py"];
         assert_eq!(list("."), expected);
+        let exporter = fs::read(bundle.join("export_aoti.py")).unwrap();
+        assert_eq!(exporter, fs::read(root().join(EXPORTER)).unwrap());
         assert_eq!(
             list("forebay_gpu"),
             [
@@ -237,6 +236,16 @@ mod tests {
         fs::write(folder.path().join("a/b"), [0; 700]).unwrap();
         fs::write(folder.path().join("c"), [0; 34]).unwrap();
         assert_eq!(size(folder.path()).unwrap(), 734);
+    }
+
+    #[test]
+    fn the_scripts_verdicts_claim_no_more_than_was_measured() {
+        let mut python = Command::new("python3");
+        python.args(["-B", "-m", "unittest", "-v", "test_results"]);
+        python.current_dir(root().join("xtask/gpu"));
+        let output = process::capture(&mut python).unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && told.contains("... ok"), "{told}");
     }
 
     /// The script's own account of a run in which nothing could run, without any server.

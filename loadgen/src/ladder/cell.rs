@@ -18,6 +18,12 @@ use crate::{
 /// Percentiles that a ladder tells, where the samples suffice.
 const TOLD: [&str; 3] = ["p50", "p90", "p99"];
 
+/// A volley at least so long tells by the driver how busy the device was.
+const LONG_ENOUGH: Duration = Duration::from_secs(2);
+
+/// The driver tells of the second before, which for so long reaches back beyond the first request.
+const STALE: Duration = Duration::from_secs(1);
+
 /// Requests sent at once to one column, and what came of them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Repetition {
@@ -35,8 +41,9 @@ pub(super) struct Repetition {
     pub(super) failure: Option<String>,
     /// What the pipelines did meanwhile, where the server tells.
     pub(super) pipeline: Option<PipelineStatistics>,
-    /// Percent of the device's time, every 100 ms, where its driver tells.
-    pub(super) utilisation: Vec<u32>,
+    /// Percent of the device's time, and how long after the first request, every 100 ms, where its
+    /// driver tells.
+    pub(super) utilisation: Vec<(Duration, u32)>,
 }
 
 /// One column at one batch size.
@@ -68,7 +75,9 @@ pub struct Cell {
     pub stages_ms: Option<StageMeans>,
     /// Mean stage times of single requests.
     pub alone_ms: Option<StageMeans>,
-    /// Samples per second that one worker's slowest stage allows, by the times of single requests.
+    /// Samples per second that one worker's slowest stage allows. Each stage counts with the smaller
+    /// of its times alone and under load: an idle device runs at a lower clock, and a loaded one
+    /// shares its memory.
     pub bound_per_s: Option<f64>,
     /// Throughput over that bound. Several workers may exceed it.
     pub of_bound: Option<f64>,
@@ -139,7 +148,9 @@ impl Cell {
         let settled = repetitions.get(1..).filter(|rest| !rest.is_empty());
         let alone = settled.unwrap_or(repetitions).iter();
         let alone_ms = StageMeans::of(alone.filter_map(|one| one.alone.as_ref()));
-        let bound_per_s = alone_ms.and_then(|means| means.bound(batch));
+        let stages_ms = StageMeans::of(stages);
+        let least = alone_ms.map(|alone| stages_ms.map_or(alone, |loaded| alone.least(loaded)));
+        let bound_per_s = least.and_then(|means| means.bound(batch));
         let pipeline = pipeline(repetitions);
         Self {
             repetitions: repetitions.len(),
@@ -156,7 +167,7 @@ impl Cell {
             samples_per_s,
             utilisation: utilisation(repetitions, pipeline),
             overlap: pipeline.and_then(|gained| gained.overlap()),
-            stages_ms: StageMeans::of(stages),
+            stages_ms,
             alone_ms,
             bound_per_s,
             of_bound: samples_per_s
@@ -185,6 +196,16 @@ impl StageMeans {
             compute: mean(|one| one.compute),
             d2h: mean(|one| one.d2h),
         })
+    }
+
+    /// Returns the smaller time of each stage.
+    fn least(self, other: Self) -> Self {
+        Self {
+            queue: self.queue.min(other.queue),
+            h2d: self.h2d.min(other.h2d),
+            compute: self.compute.min(other.compute),
+            d2h: self.d2h.min(other.d2h),
+        }
     }
 
     fn bound(self, batch: u32) -> Option<f64> {
@@ -226,8 +247,12 @@ fn utilisation(
     repetitions: &[Repetition],
     pipeline: Option<PipelineStatistics>,
 ) -> Option<Utilisation> {
-    let told = repetitions.iter().flat_map(|one| &one.utilisation);
-    let told: Vec<_> = told.map(|percent| f64::from(*percent)).collect();
+    let long = repetitions
+        .iter()
+        .filter(|one| one.span() >= Some(LONG_ENOUGH));
+    let told = long.flat_map(|one| &one.utilisation);
+    let told = told.filter(|(after, _)| *after > STALE);
+    let told: Vec<_> = told.map(|(_, percent)| f64::from(*percent)).collect();
     if let Some(spread) = Spread::of(&told) {
         return Some(Utilisation {
             percent: spread.mean,

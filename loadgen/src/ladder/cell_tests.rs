@@ -71,6 +71,15 @@ fn the_bound_is_of_the_slowest_stage_of_single_requests_after_the_first() {
 }
 
 #[test]
+fn what_an_idle_device_takes_alone_does_not_lower_the_bound() {
+    let mut repetition = steady(29 * MS);
+    // Copies take longer under load, the pass longer alone.
+    repetition.stages = vec![stages(9, 29, 40)];
+    let cell = Cell::of(1, &[repetition]);
+    assert!((cell.bound_per_s.unwrap() - 1000.0 / 31.0).abs() < 1e-9);
+}
+
+#[test]
 fn the_driver_is_asked_first_and_the_server_else() {
     let mut repetition = steady(MS);
     assert_eq!(Cell::of(1, &[repetition.clone()]).utilisation, None);
@@ -86,7 +95,10 @@ fn the_driver_is_asked_first_and_the_server_else() {
     assert!((told.percent - 75.0).abs() < 1e-9);
     assert_eq!(told.source, Source::Computing);
     assert!((cell.overlap.unwrap() - 1.3).abs() < 1e-9);
-    repetition.utilisation = vec![40, 60];
+    repetition.utilisation = vec![(500 * MS, 1), (1500 * MS, 40), (1900 * MS, 60)];
+    let short = Cell::of(1, std::slice::from_ref(&repetition));
+    assert_eq!(short.utilisation.unwrap().source, Source::Computing);
+    repetition.responses.push(2000 * MS);
     let told = Cell::of(1, &[repetition]).utilisation.unwrap();
     assert_eq!((told.percent, told.source), (50.0, Source::Driver));
 }

@@ -2,13 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ColumnReport, State};
+use super::{Cell, ColumnReport, State};
 
 /// The column that is held against the others.
 pub(super) const AUTO: &str = "auto";
 
 /// The part of the best that it must reach.
 const WITHIN: f64 = 0.98;
+
+/// The part of what client and network can carry above which they, too, are measured.
+pub(super) const CLEAR_OF_TRANSPORT: f64 = 0.5;
 
 /// What one batch size says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,15 +22,27 @@ pub struct Judgement {
     pub best: Option<(String, f64)>,
     /// Throughput of `auto` over the best.
     pub auto_of_best: Option<f64>,
-    /// Whether `auto` is the best or within 2 % of it, and no request failed.
+    /// Repetitions that each figure is of.
+    #[serde(default)]
+    pub repetitions: usize,
+    /// Whether every column is so near to what client and network carry that nothing is shown.
+    #[serde(default)]
+    pub near_floor: bool,
+    /// Whether `auto` is the best or within 2 % of it, no request failed, and this is shown.
     pub passes: bool,
     /// What stands in the way.
     pub faults: Vec<String>,
 }
 
 /// Judges one row. A column that is not served cannot win, and is no fault: unless it is `auto`.
-pub(super) fn judge(row: usize, batch: u32, columns: &[ColumnReport]) -> Judgement {
+pub(super) fn judge(
+    row: usize,
+    batch: u32,
+    columns: &[ColumnReport],
+    floor: &ColumnReport,
+) -> Judgement {
     let mut faults = Vec::new();
+    let mut repetitions = 0;
     let mut best: Option<(String, f64)> = None;
     let mut auto = None;
     for column in columns {
@@ -43,6 +58,7 @@ pub(super) fn judge(row: usize, batch: u32, columns: &[ColumnReport]) -> Judgeme
             faults.push(format!("{}: nothing was measured", column.label));
             continue;
         };
+        repetitions = throughput.n;
         if column.label == AUTO {
             auto = Some(throughput.mean);
         }
@@ -61,13 +77,27 @@ pub(super) fn judge(row: usize, batch: u32, columns: &[ColumnReport]) -> Judgeme
         }
         Some(_) => {}
     }
+    let near_floor = near_floor(row, columns, floor);
     Judgement {
         batch,
         best,
         auto_of_best,
-        passes: faults.is_empty(),
+        repetitions,
+        near_floor,
+        passes: faults.is_empty() && !near_floor,
         faults,
     }
+}
+
+/// Returns whether there are figures, and client and network bound each of them.
+fn near_floor(row: usize, columns: &[ColumnReport], floor: &ColumnReport) -> bool {
+    let mean = |cell: &Cell| cell.samples_per_s.map(|spread| spread.mean);
+    let Some(ceiling) = floor.cell(row).and_then(mean) else {
+        return false;
+    };
+    let means = columns.iter().filter_map(|column| mean(column.cell(row)?));
+    let slowest = means.reduce(f64::min);
+    slowest.is_some_and(|slowest| slowest > CLEAR_OF_TRANSPORT * ceiling)
 }
 
 #[cfg(test)]
@@ -102,7 +132,10 @@ mod tests {
 
     #[test]
     fn auto_may_be_two_percent_behind_and_no_more() {
-        let judged = |auto| judge(0, 8, &[column("a", Some(100.0), 0), column(AUTO, auto, 0)]);
+        let judged = |auto| {
+            let columns = [column("a", Some(100.0), 0), column(AUTO, auto, 0)];
+            judge(0, 8, &columns, &absent("floor"))
+        };
         assert!(judged(Some(98.0)).passes && judged(Some(120.0)).passes);
         assert!(!judged(Some(97.9)).passes);
         assert_eq!(judged(Some(97.9)).best, Some(("a".to_owned(), 100.0)));
@@ -111,17 +144,39 @@ mod tests {
 
     #[test]
     fn without_auto_nothing_passes() {
-        let judged = judge(0, 8, &[column("a", Some(1.0), 0), absent(AUTO)]);
+        let judged = judge(
+            0,
+            8,
+            &[column("a", Some(1.0), 0), absent(AUTO)],
+            &absent("floor"),
+        );
         assert_eq!((judged.passes, judged.auto_of_best), (false, None));
-        assert!(judge(0, 8, &[absent("a"), column(AUTO, Some(1.0), 0)]).passes);
+        let columns = [absent("a"), column(AUTO, Some(1.0), 0)];
+        assert!(judge(0, 8, &columns, &absent("floor")).passes);
     }
 
     #[test]
     fn a_column_with_failures_does_not_win_and_is_told() {
         let columns = [column("a", Some(500.0), 1), column(AUTO, Some(1.0), 0)];
-        let judged = judge(0, 8, &columns);
+        let judged = judge(0, 8, &columns, &absent("floor"));
         assert_eq!(judged.best, Some((AUTO.to_owned(), 1.0)));
         assert_eq!(judged.faults, ["a: 1 requests failed"]);
         assert!(!judged.passes);
+    }
+
+    #[test]
+    fn where_the_network_bounds_every_column_nothing_is_shown() {
+        let judged = |slowest| {
+            let columns = [
+                column("a", Some(slowest), 0),
+                absent("b"),
+                column(AUTO, Some(90.0), 0),
+            ];
+            judge(0, 8, &columns, &column("floor", Some(100.0), 0))
+        };
+        let bounded = judged(89.0);
+        assert!(bounded.near_floor && !bounded.passes && bounded.faults.is_empty());
+        let clear = judged(50.0);
+        assert!(!clear.near_floor && clear.passes, "{clear:?}");
     }
 }

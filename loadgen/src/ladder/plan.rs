@@ -28,9 +28,30 @@ pub(super) fn turns(repetitions: usize, rows: usize, columns: usize) -> impl Ite
     })
 }
 
+/// Drops what a limit left uneven: of each row, the repetitions that not every column completed, so
+/// that all figures of a row are of the same times.
+pub(super) fn even_out<T>(rows: usize, columns: &mut [&mut Vec<Vec<T>>]) {
+    for row in 0..rows {
+        let lengths = columns.iter().map(|column| column[row].len());
+        let all = lengths.min().unwrap_or(0);
+        for column in &mut *columns {
+            column[row].truncate(all);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_keeps_the_repetitions_that_every_column_completed() {
+        let mut first = vec![vec![1, 2, 3], vec![4]];
+        let mut second = vec![vec![5, 6], vec![]];
+        even_out(2, &mut [&mut first, &mut second]);
+        assert_eq!(first, [vec![1, 2], vec![]]);
+        assert_eq!(second, [vec![5, 6], vec![]]);
+    }
 
     #[test]
     fn columns_take_turns_and_the_first_place_too() {

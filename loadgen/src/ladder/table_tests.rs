@@ -39,7 +39,7 @@ fn report(columns: Vec<ColumnReport>, floor: ColumnReport) -> Report {
         cut: None,
         usual: true,
         batches: vec![32],
-        judgements: vec![judge::judge(0, 32, &columns)],
+        judgements: vec![judge::judge(0, 32, &columns, &floor)],
         columns,
         floor,
     }
@@ -65,7 +65,9 @@ fn our_figures_stand_above_the_published_ones_of_the_same_column() {
         "{text}"
     );
     assert!(
-        text.contains("batch 32: auto is best with 400.0 samples/s; auto reaches 1.000 of it: met"),
+        text.contains(
+            "batch 32: auto is best with 400.0 samples/s, n = 2; auto reaches 1.000 of it: met"
+        ),
         "{text}"
     );
 }
@@ -87,4 +89,16 @@ fn figures_that_the_network_bounds_are_named() {
         text.contains("carry 100.0 samples/s; more than half of it, so bounded by it too: auto\n"),
         "{text}"
     );
+}
+
+#[test]
+fn where_all_figures_are_the_networks_the_requirement_is_not_shown() {
+    let columns = vec![measured("inline", &[80.0]), measured("auto", &[90.0])];
+    let report = report(columns, measured("transport", &[100.0]));
+    let text = Table(&report).to_string();
+    assert!(
+        text.contains("1.000 of it: not shown, bounded by client and network\n"),
+        "{text}"
+    );
+    assert!(!report.passes());
 }

@@ -129,12 +129,13 @@ async fn pipeline(client: &Client, model: &str) -> Option<forebay_client::Pipeli
 
 /// Asks for the device's utilisation until it is told to end.
 struct Sampler {
-    task: JoinHandle<Vec<u32>>,
+    task: JoinHandle<Vec<(Duration, u32)>>,
     end: tokio::sync::oneshot::Sender<()>,
 }
 
 fn sample(client: Client, model: String) -> Sampler {
     let (end, mut ended) = tokio::sync::oneshot::channel();
+    let start = clock::now();
     let task = tokio::spawn(async move {
         let mut told = Vec::new();
         let mut ticks = interval(SAMPLING);
@@ -149,11 +150,8 @@ fn sample(client: Client, model: String) -> Sampler {
             }
             if let Ok(statistics) = client.statistics(&*model).await {
                 let percents = statistics.devices.iter();
-                told.extend(
-                    percents
-                        .filter_map(|device| device.utilization_percent)
-                        .max(),
-                );
+                let busiest = percents.filter_map(|device| device.utilization_percent);
+                told.extend(busiest.max().map(|percent| (clock::now() - start, percent)));
             }
         }
     });
@@ -161,7 +159,7 @@ fn sample(client: Client, model: String) -> Sampler {
 }
 
 impl Sampler {
-    async fn end(self) -> Vec<u32> {
+    async fn end(self) -> Vec<(Duration, u32)> {
         // Fails only where the task is gone, which then has nothing to tell.
         let _ = self.end.send(());
         self.task.await.unwrap_or_default()

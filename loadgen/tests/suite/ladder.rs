@@ -61,11 +61,14 @@ async fn every_column_that_is_served_gets_each_of_its_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_driver_is_asked_while_requests_are_under_way() {
     let server = Server::start().await;
-    let line =
-        "--column auto=slow --floor absent --batch 1 --requests 2 --repetitions 1 --shape t:1";
+    // One after the other, so that the volley takes the two seconds from which a driver's figure counts.
+    let line = "--column auto=slow --floor absent --batch 1 --requests 11 --repetitions 1 \
+                --streams 1 --shape t:1";
     let report = climb(&server, line).await;
     let told = report.columns[0].cell(0).unwrap().utilisation.unwrap();
     assert_eq!((told.percent, told.source), (61.0, Source::Driver));
+    // One every 100 ms of the 1.2 s that count, and not of the first.
+    assert!(told.samples <= 14, "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

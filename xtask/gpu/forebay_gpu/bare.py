@@ -7,6 +7,7 @@ events. Writes JSON to OUT after each figure, so that running out of time keeps 
 
 import contextlib
 import json
+import os
 import sys
 import time
 
@@ -23,8 +24,10 @@ def main():
     found = {"torch": torch.__version__, "copies": [], "forward": []}
 
     def write():
-        with open(out, "w") as file:
+        # Whole or not there: it is read even where this is ended in the midst of it.
+        with open(f"{out}.partial", "w") as file:
             json.dump(found, file)
+        os.replace(f"{out}.partial", out)
 
     write()
     if device == "cuda":

@@ -10,6 +10,7 @@ import sys
 import time
 from importlib import metadata
 
+from . import table
 from .process import Background, Skip
 
 # ResNet-18 in each configuration that is compared; .pt2 is made here.
@@ -21,17 +22,29 @@ CASE_COMPUTE_MS = 58.4
 
 def machine(setting, results, seconds):
     """Driver, GPU, versions, and what the server finds of devices."""
-    return {
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "python": sys.version.split()[0],
-        "torch": torch_version(),
-        "nvidia_smi": nvidia_smi(),
-        "libraries": [str(folder) for folder in setting.libraries()],
-        "bundle": (setting.bundle / "VERSION").read_text().strip(),
-        "forebay": setting.run("forebay", "--version", timeout=10).strip(),
-        "devices": setting.run("forebay", "devices", timeout=seconds, check=False).strip(),
+    fields = {
+        "system": platform.platform,
+        "cores": os.cpu_count,
+        "python": lambda: sys.version.split()[0],
+        "torch": torch_version,
+        "nvidia_smi": nvidia_smi,
+        "libraries": lambda: [str(folder) for folder in setting.libraries()],
+        "bundle": lambda: (setting.bundle / "VERSION").read_text().strip(),
+        # The first program to read libtorch_cuda.so waits for a cold disk.
+        "forebay": lambda: setting.run("forebay", "--version", timeout=60).strip(),
+        "devices": lambda: setting.run("forebay", "devices", timeout=60, check=False).strip(),
     }
+    found, faults = {}, []
+    for field, ask in fields.items():
+        try:
+            found[field] = ask()
+        except Exception as error:
+            found[field] = "n/a"
+            faults.append(f"{field}: {error}")
+        results.note("machine", found)
+    if faults:
+        raise RuntimeError("; ".join(faults))
+    return found
 
 
 def nvidia_smi():
@@ -77,10 +90,14 @@ def bare(setting, results, seconds):
     model = setting.repository / "ladder_inline" / "1" / "model.pt"
     device = "cuda" if setting.gpu else "cpu"
     batches = ",".join(map(str, setting.batches))
-    setting.python(
-        "-m", "forebay_gpu.bare", model, device, batches, seconds - 15, out, timeout=seconds
-    )
-    return json.loads(out.read_text())
+    try:
+        setting.python(
+            "-m", "forebay_gpu.bare", model, device, batches, seconds - 15, out, timeout=seconds
+        )
+    finally:
+        if out.exists():
+            results.note("bare", json.loads(out.read_text()))
+    return results.data("bare")
 
 
 def need_torch(setting):
@@ -136,49 +153,53 @@ def loadgen(setting, results, command, server, *arguments, timeout, check=True):
 
 def parity(setting, results, seconds):
     """Outputs of the GPU equal the CPU's, with TF32 off so that FP32 means FP32."""
-    start_export(setting)
+    if not setting.options.only or "export" in setting.options.only:
+        start_export(setting)
     end = time.monotonic() + seconds
-    reference = setting.serve("reference", setting.scratch / "reference", "cpu", seconds / 2)
-    kind = device(setting)
-    exact = setting.serve(
-        "exact", setting.repository, kind, end - time.monotonic() - 10, NVIDIA_TF32_OVERRIDE="0"
-    )
     try:
-        return compare(setting, results, exact, reference, 1e-3, end)
+        reference = setting.serve("reference", setting.scratch / "reference", "cpu", seconds / 2)
+        exact = setting.serve(
+            "exact", setting.repository, device(setting), end - time.monotonic() - 10,
+            NVIDIA_TF32_OVERRIDE="0",
+        )
+        return compare(setting, results, "parity", (exact, reference), 1e-3, end)
     finally:
-        exact.stop()
-        reference.stop()
+        setting.stop("exact", "reference")
 
 
 def served_parity(setting, results, seconds):
     """The same as it is served: convolutions may round to TF32's ten bits."""
     end = time.monotonic() + seconds
-    server = setting.serving("main")
-    if server is None:
-        raise Skip("the server of the ladder is not running")
-    reference = setting.serve("reference", setting.scratch / "reference", "cpu", seconds / 2)
+    server = main_server(setting, seconds / 2)
     try:
-        return compare(setting, results, server, reference, 2e-2 if setting.gpu else 1e-3, end)
+        reference = setting.serve("reference", setting.scratch / "reference", "cpu", seconds / 2)
+        tolerance = 2e-2 if setting.gpu else 1e-3
+        return compare(setting, results, "served_parity", (server, reference), tolerance, end)
     finally:
-        reference.stop()
+        setting.stop("reference")
 
 
-def compare(setting, results, server, reference, tolerance, end):
+def compare(setting, results, phase, servers, tolerance, end):
+    server, reference = servers
     rungs = [f"ladder_{rung}" for rung in RUNGS]
     if (setting.repository / AOTI).exists() and server.name == "main":
         rungs.append(AOTI)
-    models = [word for rung in rungs for word in ("--model", rung)]
+    batches = "1,2" if setting.quick else "1,32"
+    comparisons = [
+        ["--model", rung, "--reference-model", "ladder_inline", "--batch", batches] for rung in rungs
+    ]
+    comparisons.append(
+        ["--model", "case6243", "--shape", "x:500,1000", "--shape", "rounds:2", "--batch", "1"]
+    )
     rows = []
-    for arguments in (
-        [*models, "--reference-model", "ladder_inline", "--batch", "1,2" if setting.quick else "1,32"],
-        ["--model", "case6243", "--shape", "x:500,1000", "--shape", "rounds:2", "--batch", "1"],
-    ):
+    for arguments in comparisons:
         report, _ = loadgen(
             setting, results, "parity", server, "--reference", reference.endpoint,
             "--tolerance", tolerance, *arguments,
             timeout=max(end - time.monotonic(), 5), check=False,
         )
         rows += report["rows"]
+        results.note(phase, {"tolerance": tolerance, "rows": rows})
     return {"tolerance": tolerance, "rows": rows}
 
 
@@ -198,12 +219,15 @@ def ladder(setting, results, seconds):
     """Configurations of ResNet-18 against one another."""
     end = time.monotonic() + seconds
     server = main_server(setting, seconds / 2)
-    size = ["--requests", "4", "--repetitions", "2"] if setting.quick else []
+    asked = setting.options
     reports, texts = [], []
-    # Small batches apart: all their repetitions take less than one of the large ones.
-    for batches, part in (setting.batches[:2], 0.35), (setting.batches[2:], 1):
+    # Small batches apart: all their repetitions take less than one of the large ones, of which a
+    # request is up to 192 MB.
+    for batches, part, requests in (setting.batches[:2], 0.35, 100), (setting.batches[2:], 1, 25):
         if not batches:
             continue
+        size = ["--requests", "4", "--repetitions", "2"] if setting.quick else [
+            "--requests", asked.requests or requests, "--repetitions", asked.repetitions]
         left = (end - time.monotonic()) * part
         report, text = loadgen(
             setting, results, "ladder", server,
@@ -223,13 +247,15 @@ def case6243(setting, results, seconds):
     server = main_server(setting, seconds / 2)
     rows = 250 if setting.quick else 25_000
 
+    found = []
+
     def measure(rounds, requests, repetitions):
         left = end - time.monotonic()
         report, _ = loadgen(
             setting, results, "ladder", server, "--column", "auto=case6243", "--floor", "none",
             "--batch", "1", "--shape", f"x:{rows},1000", "--shape", f"rounds:{rounds}",
             "--requests", requests, "--repetitions", repetitions, "--streams", "4", "--quiet",
-            "--limit", f"{max(int(left / 2), 1)}s", "--timeout", "20s", timeout=left,
+            "--limit", f"{max(int(left / 2), 1)}s", "--timeout", "60s", timeout=left,
         )
         state = report["columns"][0]["state"]
         if "absent" in state:
@@ -237,21 +263,33 @@ def case6243(setting, results, seconds):
         cell = state["measured"]["rows"][0]
         if cell["failed"]:
             raise RuntimeError(f"{cell['failed']} requests failed: {cell['failure']}")
-        return {"rounds": rounds, **cell}
+        return {"rounds": rounds, "requests": requests, **cell}
 
-    def rounds_for(compute_ms):
-        return max(1, round((compute_ms - once) / max(each, 1e-3)) + 1)
+    def keep(rounds, requests, repetitions):
+        found.append(measure(rounds, requests, repetitions))
+        results.note("case6243", found)
+
+    def compute_ms(rounds):
+        alone = measure(rounds, 2, 3)["alone_ms"]
+        if alone is None:
+            raise RuntimeError("the server did not tell its stage times, which the case is tuned by")
+        return alone["compute"]
+
+    def rounds_for(wanted_ms):
+        return max(1, round((wanted_ms - once) / max(each, 1e-3)) + 1)
 
     # The first run of each size settles the kernels; single requests tell the stages.
-    few, many = (measure(rounds, 2, 3)["alone_ms"]["compute"] for rounds in (1, 11))
-    once, each = few, (many - few) / 10
+    once, many = compute_ms(1), compute_ms(11)
+    each = (many - once) / 10
     if setting.quick:
-        return [measure(2, 4, 2)]
-    found = [measure(rounds_for(CASE_COMPUTE_MS), 30, 5)]
-    per_request_ms = 1e3 / found[0]["samples_per_s"]["mean"]
-    if found[0]["of_bound"] < 0.95 and end - time.monotonic() > 20:
+        keep(2, 4, 2)
+        return found
+    keep(rounds_for(CASE_COMPUTE_MS), 10, 5)
+    spread, reached = found[0]["samples_per_s"], table.of_bound(found[0])
+    short = spread and reached is not None and reached < table.OF_BOUND
+    if short and end - time.monotonic() > 20:
         # Client and network may be slower than any stage; then compute is made to be the slowest.
-        found.append(measure(rounds_for(1.3 * per_request_ms), 30, 3))
+        keep(rounds_for(1.3 * 1e3 / spread["mean"]), 10, 3)
     return found
 
 

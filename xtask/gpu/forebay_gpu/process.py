@@ -15,6 +15,11 @@ import time
 from pathlib import Path
 
 
+def batches(quick):
+    """Returns the batch sizes of the ladder."""
+    return [1, 2] if quick else [1, 32, 64, 128, 256]
+
+
 class Skip(Exception):
     """Why a phase cannot run here. No failure."""
 
@@ -27,7 +32,7 @@ class Setting:
         self.options = options
         self.quick = options.quick
         self.gpu = options.device == "gpu"
-        self.batches = [1, 2] if options.quick else [1, 32, 64, 128, 256]
+        self.batches = batches(options.quick)
         self.scratch = Path(tempfile.mkdtemp(prefix="forebay-gpu-"))
         self.repository = self.scratch / "models"
         self.servers = []
@@ -75,7 +80,9 @@ class Setting:
     def python(self, *arguments, timeout):
         """Runs Python on a module of the bundle; returns what it printed."""
         command = [sys.executable, *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(self.bundle)}
+        # PyTorch itself may be there by this path.
+        path = [str(self.bundle), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
         return run(command, timeout, True, environment)
 
     def serve(self, name, repository, device, timeout, **environment):
@@ -86,8 +93,19 @@ class Setting:
         return server
 
     def serving(self, name):
-        """Returns the running server called `name`, or None."""
-        return next((server for server in self.servers if server.name == name), None)
+        """Returns the running server called `name`, or None. One that has ended is put away."""
+        for server in self.servers[:]:
+            if server.name == name:
+                if server.process.poll() is None and server.endpoint:
+                    return server
+                server.stop()
+        return None
+
+    def stop(self, *names):
+        for name in names:
+            server = self.serving(name)
+            if server:
+                server.stop()
 
 
 def run(command, timeout, check, environment):
@@ -157,7 +175,8 @@ class Server:
         if device != "cpu":
             settings["FOREBAY__DEVICE__PINNED_BYTES"] = "12 GiB"
         command = [setting.program("forebay"), "serve", "--listen", "127.0.0.1:0"]
-        with open(self.log, "w") as log:
+        # Added to, for what one that died said is worth keeping.
+        with open(self.log, "a") as log:
             self.process = subprocess.Popen(
                 [*command, "--model-repository", str(repository)],
                 env=setting.environment(**settings),

@@ -1,4 +1,8 @@
-"""What came of each phase, written after each: results.json, and table.md for people."""
+"""What came of each phase, written after each: results.json, and table.md for people.
+
+Invariant: a call adds to what earlier ones left in the same folder; only a phase that runs again
+replaces what it had.
+"""
 
 import json
 import time
@@ -12,23 +16,29 @@ SCHEMA = "forebay-gpu/1"
 
 
 class Results:
-    """Phases by name, each with its status: ok, failed or skipped, and why."""
+    """Phases by name, each with its status: ok, failed, interrupted or skipped, and why."""
 
     def __init__(self, out, options):
         self.out = out
-        self.phases = {}
         self.options = {key: show(value) for key, value in options.items()}
+        self.phases = earlier(out, self.options)
+        self.ran = []
         self.started = time.time()
 
     def run(self, name, phase):
         """Runs a phase. Nothing that goes wrong in it stops the others."""
         print(f"== {name}", flush=True)
         start = time.monotonic()
-        entry = {"status": "ok"}
-        # There while it runs, so that half a phase is kept.
+        # There while it runs, so that half a phase is kept, and told from a whole one.
+        entry = {"status": "interrupted", "reason": "it did not come to its end"}
         self.phases[name] = entry
+        self.ran.append(entry)
+        entry["started_at_unix_s"] = time.time()
+        self.write()
         try:
             entry["data"] = phase()
+            entry["status"] = "ok"
+            del entry["reason"]
         except Skip as reason:
             entry.update(status="skipped", reason=str(reason))
         except Exception as error:
@@ -46,14 +56,17 @@ class Results:
         self.write()
 
     def skip(self, name, reason):
-        self.phases[name] = {"status": "skipped", "reason": reason}
+        # What an earlier call found stays.
+        if self.phases.get(name, {"status": "skipped"})["status"] == "skipped":
+            self.phases[name] = {"status": "skipped", "reason": reason}
 
     def data(self, name):
         """Returns what a phase found, or None."""
         return self.phases.get(name, {}).get("data")
 
     def failed(self):
-        return any(entry["status"] == "failed" for entry in self.phases.values())
+        """Returns whether any phase of this call failed."""
+        return any(entry["status"] in ("failed", "interrupted") for entry in self.ran)
 
     def write(self):
         whole = {
@@ -65,6 +78,18 @@ class Results:
         }
         replace(self.out / "results.json", json.dumps(whole, indent=1) + "\n")
         replace(self.out / "table.md", table.page(whole))
+
+
+def earlier(out, options):
+    """Returns the phases of earlier calls of the same kind into the same folder."""
+    try:
+        found = json.loads((out / "results.json").read_text())
+        same = found["schema"] == SCHEMA and all(
+            found["options"][key] == options[key] for key in ("device", "quick")
+        )
+        return found["phases"] if same else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def show(value):

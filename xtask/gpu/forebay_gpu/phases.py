@@ -228,7 +228,7 @@ def ladder(setting, results, seconds):
             continue
         size = ["--requests", "4", "--repetitions", "2"] if setting.quick else [
             "--requests", asked.requests or requests, "--repetitions", asked.repetitions]
-        left = (end - time.monotonic()) * part
+        left = (end - time.monotonic()) * (part if setting.batches[2:] else 1)
         report, text = loadgen(
             setting, results, "ladder", server,
             "--batch", ",".join(map(str, batches)), *size,

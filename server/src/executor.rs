@@ -10,8 +10,8 @@
 //! Where that does not pay, a thread keeps the turn; where it pays to overlap the copies of a batch
 //! with its own pass, the batch is cut ([`Mode`], [`MicroBatches`]).
 //!
-//! Invariants: at most `pipeline_depth` batches are between the scheduler and their replies; a batch
-//! is formed only when there is room for it; the host waits for the device in one place, the stage
+//! Invariants: at most `pipeline_depth` batches are between the scheduler and their replies, since
+//! there is a thread for each; the host waits for the device in one place, the stage
 //! d2h, once for each batch (save for a batch that nobody wants any more, whose memory must be free
 //! of it before it goes, and one that is tried again in parts); a stage that panics fails its batch
 //! and goes on.
@@ -141,7 +141,7 @@ impl Pipeline {
             context,
             config,
         } = parts;
-        let depth = Arc::new(Depth::new(config.pipeline_depth));
+        let depth = Arc::new(Depth::default());
         let (warmup, batches) = sync_channel(1);
         let source = Source {
             scheduler,
@@ -228,8 +228,7 @@ impl Pipeline {
     }
 }
 
-/// Where batches come from: first what warms up, then the scheduler, as long as there is room in the
-/// pipeline.
+/// Where batches come from: first what warms up, then the scheduler.
 #[derive(Debug)]
 struct Source {
     scheduler: Arc<Scheduler>,
@@ -241,7 +240,7 @@ struct Source {
 
 impl Source {
     fn next(&self) -> Option<Batch> {
-        let room = self.depth.acquire();
+        let room = self.depth.enter();
         let jobs = match self.warmup.recv() {
             Ok(jobs) => jobs,
             // The sender is gone for good, which costs a look at an atomic from here on.

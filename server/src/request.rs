@@ -109,6 +109,12 @@ impl Job {
         key
     }
 
+    /// Returns whether its answer is still wanted.
+    pub fn is_live(&self, now: Instant) -> bool {
+        let late = self.deadline.is_some_and(|deadline| now >= deadline);
+        !late && !self.reply.is_cancelled()
+    }
+
     /// Returns the job if its answer is still wanted; answers it otherwise.
     pub fn live(self, now: Instant) -> Option<Self> {
         if self.reply.is_cancelled() {

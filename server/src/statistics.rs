@@ -1,7 +1,8 @@
 //! What a model has done so far, as ModelStatistics tells it.
 //!
 //! Invariant: every request counts once, as success or as failure, and its time in the queue
-//! counts whether or not it waited; each batch counts once, also one that runs in pieces.
+//! counts whether or not it waited; each batch counts once, also one that runs in pieces; of one that
+//! was tried again in parts, each part that succeeds counts, by the way chosen for the batch.
 
 use std::{
     collections::BTreeMap,
@@ -58,7 +59,7 @@ struct Batches {
 pub struct Execution<'a> {
     /// Its rows.
     pub rows: usize,
-    /// Which way it went.
+    /// Which way was chosen for it.
     pub path: Path,
     /// What its stages took.
     pub stages: Stages,

@@ -6,7 +6,6 @@
 
 use std::{
     collections::VecDeque,
-    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -198,14 +197,6 @@ pub fn whole(mode: Mode) -> Config {
 /// Returns a configuration in which everything is measured.
 pub fn auto() -> Config {
     Config::default()
-}
-
-/// Returns a configuration that cuts batches into `pieces`.
-pub fn pieces(pieces: NonZeroUsize) -> Config {
-    Config {
-        micro_batches: MicroBatches::Pieces(pieces),
-        ..Config::default()
-    }
 }
 
 fn pool() -> Pool {

@@ -35,7 +35,7 @@ struct Member {
 
 impl Batch {
     pub(super) fn new(jobs: Vec<Job>, room: Room) -> Self {
-        room.note_batch();
+        room.begin();
         let now = Instant::now();
         let members = jobs
             .into_iter()
@@ -65,6 +65,20 @@ impl Batch {
             member.job = member.job.take().and_then(|job| job.live(now));
         }
         self.members.iter().any(|member| member.job.is_some())
+    }
+
+    /// Returns whether any job is still wanted. Else all are answered; before that none goes, since rows
+    /// that are yet to be gathered must stay.
+    pub(super) fn is_wanted(&mut self) -> bool {
+        let now = Instant::now();
+        self.jobs().any(|job| job.is_live(now)) || self.prune()
+    }
+
+    /// Lets the device be another's, now that it holds nothing of this batch any more.
+    pub(super) fn set_aside(&self) {
+        if let Some(room) = &self.room {
+            room.set_aside();
+        }
     }
 
     /// Returns since when its first job waited.
@@ -203,6 +217,7 @@ impl Batch {
 
     /// Answers every job with `error`.
     pub(super) fn fail(mut self, error: &Error) {
+        self.room = None;
         for job in self.members.drain(..).filter_map(|member| member.job) {
             job.reply.send(Err(error.clone()));
         }

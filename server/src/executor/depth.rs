@@ -1,51 +1,52 @@
-//! Counts the batches of an instance between the scheduler and their replies, and bounds them.
+//! Counts the batches of an instance between the scheduler and their replies.
+//!
+//! There are no more than there are threads, so nobody waits for room. Who tries a batch again may
+//! have the device to itself, as far as this instance goes: it waits for those that run, and no other
+//! begins.
+//!
+//! Invariant: a batch that runs is answered, or set aside, without waiting for one that is set aside.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
-/// A counter with an upper bound.
-#[derive(Debug)]
+/// The counters.
+#[derive(Debug, Default)]
 pub(super) struct Depth {
-    limit: usize,
     state: Mutex<State>,
-    freed: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     in_flight: usize,
     peak: usize,
+    /// Those that may hold memory of the device.
+    running: usize,
+    /// Whether none may begin.
+    closed: bool,
 }
 
 impl Depth {
-    pub(super) fn new(limit: NonZeroUsize) -> Self {
-        Self {
-            limit: limit.get(),
-            state: Mutex::default(),
-            freed: Condvar::new(),
+    /// Counts one more batch, until the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> Room {
+        self.lock().in_flight += 1;
+        Room {
+            depth: Arc::clone(self),
+            runs: AtomicBool::new(false),
         }
     }
 
-    /// Waits for room for one more batch. The room is given back when the guard is dropped.
-    pub(super) fn acquire(self: &Arc<Self>) -> Room {
+    /// Waits until no batch runs, and lets none begin until the guard is dropped. By one thread at a
+    /// time, whose own batch is set aside.
+    pub(super) fn alone(&self) -> Alone<'_> {
         let mut state = self.lock();
-        while state.in_flight >= self.limit {
-            state = self
-                .freed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        state.closed = true;
+        while state.running > 0 {
+            state = self.wait(state);
         }
-        state.in_flight += 1;
-        drop(state);
-        Room(Arc::clone(self))
-    }
-
-    /// Notes that the room is used: a batch was formed for it.
-    fn note_batch(&self) {
-        let mut state = self.lock();
-        state.peak = state.peak.max(state.in_flight);
+        Alone(self)
     }
 
     /// Returns how many batches are in flight, or have room kept for them.
@@ -61,22 +62,57 @@ impl Depth {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// No other batch runs.
+#[derive(Debug)]
+pub(super) struct Alone<'a>(&'a Depth);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.lock().closed = false;
+        self.0.changed.notify_all();
+    }
 }
 
 /// Room for one batch in the pipeline.
 #[derive(Debug)]
-pub(super) struct Room(Arc<Depth>);
+pub(super) struct Room {
+    depth: Arc<Depth>,
+    /// Whether it counts as running.
+    runs: AtomicBool,
+}
 
 impl Room {
-    /// Notes that a batch uses the room.
-    pub(super) fn note_batch(&self) {
-        self.0.note_batch();
+    /// Notes that a batch was formed for the room, once it may begin.
+    pub(super) fn begin(&self) {
+        let mut state = self.depth.lock();
+        while state.closed {
+            state = self.depth.wait(state);
+        }
+        state.peak = state.peak.max(state.in_flight);
+        state.running += 1;
+        self.runs.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the batch has no memory of the device any more.
+    pub(super) fn set_aside(&self) {
+        if self.runs.swap(false, Ordering::Relaxed) {
+            self.depth.lock().running -= 1;
+            self.depth.changed.notify_all();
+        }
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.0.lock().in_flight -= 1;
-        self.0.freed.notify_one();
+        self.set_aside();
+        self.depth.lock().in_flight -= 1;
     }
 }

@@ -6,7 +6,8 @@
 //! slowest stage. A batch on its own is judged by its latency, and running it inline also by how
 //! often another came meanwhile and had to wait. Where others wait, it is the time from one
 //! completion to the next that counts, and all sizes try a way at once: a gap between two completions
-//! says something of a way only where both batches went it.
+//! says something of a way only where both batches went it. A size that came too rarely to be judged
+//! by itself is judged as all sizes together.
 //!
 //! Invariant: trials are rare enough for a way that loses to cost no more than a few tenths of a percent.
 
@@ -117,7 +118,7 @@ struct Completion {
     alone: bool,
 }
 
-/// Sizes that are learned. They are bounded by `max_batch_size`, but a model without one takes any.
+/// Sizes that are learned. `max_batch_size` bounds them too, but may be large.
 const SIZES: usize = 512;
 
 /// Batches of a trial on their own, at least, and of a block of one way. The first of a block says
@@ -181,7 +182,8 @@ impl Chooser {
         };
         let may_cut = arrival.may_cut && self.micro == MicroBatches::Auto;
         if self.sizes.len() >= SIZES && !self.sizes.contains_key(&arrival.rows) {
-            return Path::Stages;
+            // What is not learned goes the way that others begin with.
+            return first(may_inline && !arrival.in_company);
         }
         let rows = arrival.rows;
         let size = self
@@ -216,11 +218,20 @@ impl Chooser {
             .map_or(Path::Stages, |size| size.in_company.holder())
     }
 
-    /// Ends the trial of batches in company.
+    /// Ends the trial of batches in company, unless so many sizes take part that it says too little yet.
     fn judge(&mut self) {
-        if let Some(trial) = self.trial.take() {
+        if let Some(mut trial) = self.trial.take() {
+            let sizes = self.sizes.values();
+            let outcomes = sizes.filter_map(|size| size.in_company.outcome(&trial));
+            let outcomes: Vec<_> = outcomes.collect();
+            let some = !outcomes.is_empty();
+            let all = contest::of_all(outcomes);
+            if some && all.is_none() && trial.goes_on() {
+                self.trial = Some(trial);
+                return;
+            }
             for size in self.sizes.values_mut() {
-                size.in_company.judge(&trial, Duration::ZERO);
+                size.in_company.judge(&trial, Duration::ZERO, all);
             }
         }
     }
@@ -274,10 +285,10 @@ impl Chooser {
 impl Size {
     fn new(inline: bool) -> Self {
         Self {
-            alone: Contest::new(if inline { Path::Inline } else { Path::Stages }),
+            alone: Contest::new(first(inline)),
             trial: None,
             last: None,
-            in_company: Contest::new(Path::Stages),
+            in_company: Contest::new(first(false)),
             costs: Costs::default(),
         }
     }
@@ -291,7 +302,7 @@ impl Size {
                 None => {
                     let handicap = self.handicap(visits);
                     if let Some(trial) = self.trial.take() {
-                        self.alone.judge(&trial, handicap);
+                        self.alone.judge(&trial, handicap, None);
                     }
                 }
             },
@@ -356,6 +367,11 @@ impl Size {
                 })
             })
     }
+}
+
+/// The way that is gone before anything is known.
+fn first(inline: bool) -> Path {
+    if inline { Path::Inline } else { Path::Stages }
 }
 
 /// Pieces of a batch that are tried. More could gain little: the first and the last piece's copies

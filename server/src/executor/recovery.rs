@@ -1,12 +1,14 @@
 //! What becomes of a batch that failed.
 //!
 //! Where the device had no memory for it, its caches are freed and the batch is run again in halves,
-//! down to single jobs; what still finds no memory fails on its own. An error that the device will
+//! down to single jobs; one that still finds no memory is tried once more when no other batch of the
+//! instance runs, and fails on its own. An error that the device will
 //! not be free of any more is declared, which ends the models on it. All else fails the batch.
 //!
 //! Invariants: a batch is tried again on the thread that noticed, by one thread of an instance at a
 //! time, with copies on streams of their own and its passes on the instance's stream, so batches in
-//! flight are not disturbed; requests of sequences, whose order counts, are never tried again.
+//! flight are not disturbed; until then it holds no memory of the device, and nobody waits for it but
+//! those that have yet to begin; requests of sequences, whose order counts, are never tried again.
 
 use std::{sync::Arc, time::Instant};
 
@@ -30,15 +32,18 @@ pub(super) struct Again<D: Device> {
 
 impl<D: Device> Line<D> {
     /// Answers the jobs of a batch that failed, after another try where that may help.
-    pub(super) fn recover(&self, batch: Batch, error: Error) {
+    /// They count as run the way of `path`.
+    pub(super) fn recover(&self, batch: Batch, path: Path, error: Error) {
         match &error {
             Error::Device(cause) if cause.is_final() => {
                 self.device.outage().declare(&cause.to_string());
             }
             Error::Device(cause) if cause.is_out_of_memory() => {
-                return match self.retry(batch, &error) {
+                return match self.retry(batch, path, &error) {
                     Ok(()) => {}
-                    Err((batch, cause)) if cause.is_final() => self.recover(batch, cause.into()),
+                    Err((batch, cause)) if cause.is_final() => {
+                        self.recover(batch, path, cause.into())
+                    }
                     Err((batch, _)) => exhausted(batch, &error),
                 };
             }
@@ -48,13 +53,14 @@ impl<D: Device> Line<D> {
     }
 
     /// Runs a batch again in parts. Fails where there are no streams for it.
-    fn retry(&self, batch: Batch, error: &Error) -> Result<(), (Batch, device::Error)> {
+    fn retry(&self, batch: Batch, path: Path, error: &Error) -> Result<(), (Batch, device::Error)> {
         // Where inputs are lent to the pass, it may have written to them. What a request of a
         // sequence has done to its state cannot be taken back.
         if !self.device.has_own_memory() || batch.life().is_some() {
             exhausted(batch, error);
             return Ok(());
         }
+        batch.set_aside();
         let mut again = lock(&self.again);
         let again = match self.again(&mut again) {
             Ok(again) => again,
@@ -66,10 +72,10 @@ impl<D: Device> Line<D> {
         let mut rest = batch.halves();
         rest.reverse();
         while let Some(mut part) = rest.pop() {
-            match self.run_again(&mut part, again) {
+            match self.run_part(&mut part, again) {
                 Ok(Some((finished, began))) => {
                     let all = 0..part.rows();
-                    self.answer(part, Path::Inline, vec![all], (finished, began));
+                    self.answer(part, path, vec![all], (finished, began));
                 }
                 Ok(None) => {}
                 Err(Error::Device(cause)) if cause.is_out_of_memory() => {
@@ -81,7 +87,7 @@ impl<D: Device> Line<D> {
                     }
                 }
                 // Not out of memory, so this goes no deeper.
-                Err(error) => self.recover(part, error),
+                Err(error) => self.recover(part, path, error),
             }
         }
         Ok(())
@@ -106,6 +112,25 @@ impl<D: Device> Line<D> {
                 },
             }),
         })
+    }
+
+    /// Runs a part, and where it is a single job, once more with the device to itself.
+    fn run_part(
+        &self,
+        part: &mut Batch,
+        again: &Again<D>,
+    ) -> Result<Option<(d2h::Finished, Instant)>, Error> {
+        let error = match self.run_again(part, again) {
+            Err(error) if part.is_single() => error,
+            otherwise => return otherwise,
+        };
+        match &error {
+            Error::Device(cause) if cause.is_out_of_memory() => {}
+            _ => return Err(error),
+        }
+        let _alone = self.depth.alone();
+        self.device.reclaim();
+        self.run_again(part, again)
     }
 
     /// Runs a batch from start to end. Returns `None` where nobody wants it any more.

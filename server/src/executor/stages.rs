@@ -21,6 +21,7 @@ use super::{
     batch::Batch,
     compute,
     d2h::{self, Downloading, Finished},
+    depth::Depth,
     h2d,
     micro::{self, MicroBatches},
     mode::{Arrival, Chooser, Mode, Path, Taken},
@@ -39,6 +40,7 @@ pub(super) struct Line<D: Device> {
     pub(super) device: Arc<D>,
     pub(super) context: Arc<Context>,
     pub(super) index: usize,
+    pub(super) depth: Arc<Depth>,
     /// Whether the model's batches may be cut.
     may_cut: bool,
     turn: Mutex<Turn<D>>,
@@ -105,6 +107,7 @@ impl<D: Device> Builder<D> {
             may_cut: device.has_own_memory()
                 && source.scheduler.joins()
                 && micro::may_cut(&context),
+            depth: Arc::clone(&source.depth),
             turn: Mutex::new(Turn {
                 source,
                 h2d: h2d::Stage {
@@ -176,7 +179,7 @@ impl<D: Device> Line<D> {
                 return None;
             }
             Err(error) => {
-                self.fail(batch, error);
+                self.fail(batch, taken.path, error);
                 return None;
             }
         };
@@ -191,14 +194,14 @@ impl<D: Device> Line<D> {
                     (finished, enqueued.began),
                 );
             }
-            Err(error) => self.fail(batch, error.into()),
+            Err(error) => self.fail(batch, taken.path, error.into()),
         }
         enqueued.turn
     }
 
-    fn fail(&self, batch: Batch, error: Error) {
+    fn fail(&self, batch: Batch, path: Path, error: Error) {
         lock(&self.chooser).lost();
-        self.recover(batch, error);
+        self.recover(batch, path, error);
     }
 
     fn choose(&self, batch: &Batch, source: &Source) -> Taken {
@@ -251,6 +254,9 @@ impl<D: Device> Line<D> {
         let life = batch.life();
         let mut locked = None;
         for rows in first {
+            if !batch.is_wanted() {
+                return Ok(None);
+            }
             let tensors = batch.gather_rows(rows, self.device.pool())?;
             let uploaded = turn.h2d.run(tensors)?;
             let (compute, d2h) =
@@ -269,7 +275,8 @@ impl<D: Device> Line<D> {
         };
         let turn = keep.then_some(turn);
         if !batch.prune() {
-            // The inputs may go once their copy is over.
+            // The inputs may go once their copy is over; until then others may go on.
+            drop((compute, d2h, turn));
             let _gone = self.device.synchronize(&uploaded.upload.1);
             return Ok(None);
         }
@@ -278,6 +285,7 @@ impl<D: Device> Line<D> {
         drop(compute);
         if !batch.prune() {
             // The outputs may go once the pass that writes them is over.
+            drop((d2h, turn));
             let _gone = self.device.synchronize(&computed.pass.1);
             return Ok(None);
         }

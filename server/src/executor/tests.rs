@@ -1,8 +1,12 @@
 //! The executor on the simulated device: depth, order, and what happens when things fail.
 
 use std::{
-    num::NonZeroUsize,
-    sync::{Arc, atomic::Ordering},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Wake, Waker},
     time::Instant,
 };
 
@@ -124,8 +128,8 @@ fn a_member_that_goes_before_its_batch_is_gathered_leaves_no_rows() {
     let (gone, gone_answer) = Reply::channel();
     let (stays, _answer) = Reply::channel();
     let jobs = vec![rig.job(2, 7, gone), rig.job(1, 8, stays)];
-    let depth = Arc::new(Depth::new(NonZeroUsize::MIN));
-    let mut batch = Batch::new(jobs, depth.acquire());
+    let depth = Arc::new(Depth::default());
+    let mut batch = Batch::new(jobs, depth.enter());
     drop(gone_answer);
     assert!(batch.prune());
     let inputs = batch.gather(&Pool::new(0), false).unwrap();
@@ -133,6 +137,32 @@ fn a_member_that_goes_before_its_batch_is_gathered_leaves_no_rows() {
     assert_eq!(input.shape.dims(), [1, 4]);
     assert_eq!(input.data.as_ref(), [8; 4]);
     drop((batch, inputs));
+    rig.finish();
+}
+
+/// Notes how many batches are in flight when an answer comes.
+struct Seen(Arc<Depth>, AtomicUsize);
+
+impl Wake for Seen {
+    fn wake(self: Arc<Self>) {
+        self.1.store(self.0.in_flight(), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn room_is_given_back_before_an_error_goes() {
+    let rig = rig(stage_times(0, 0, 0), &batching(), 1, Mode::Inline);
+    let depth = Arc::new(Depth::default());
+    let seen = Arc::new(Seen(Arc::clone(&depth), AtomicUsize::new(usize::MAX)));
+    let (reply, answer) = Reply::channel();
+    let batch = Batch::new(vec![rig.job(1, 7, reply)], depth.enter());
+    let waker = Waker::from(Arc::clone(&seen));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut answer = pin!(answer);
+    assert!(answer.as_mut().poll(&mut context).is_pending());
+    batch.fail(&Error::Lost);
+    assert_eq!(seen.1.load(Ordering::Relaxed), 0);
+    assert!(matches!(wait(answer).unwrap(), Err(Error::Lost)));
     rig.finish();
 }
 

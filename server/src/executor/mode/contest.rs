@@ -9,7 +9,10 @@
 
 use std::time::Duration;
 
-use super::{Path, window::Window};
+use super::{
+    Path,
+    window::{ENOUGH, Window},
+};
 
 /// Part of the time that the trials of one challenger may cost: one in this many.
 const SHARE: f64 = 400.0;
@@ -23,6 +26,9 @@ const CUT_MARGIN: f64 = 0.95;
 /// How long a trial lasts at least, and the most batches that it takes for that: what disturbs a
 /// host for a moment must not decide it.
 const LASTS: (Duration, u32) = (Duration::from_millis(10), 128);
+
+/// The most batches of a trial that goes on because it says too little.
+const LONGEST: u32 = 512;
 
 /// Trials that a challenger must win in a row.
 const WINS: u32 = 2;
@@ -50,6 +56,7 @@ const SETTLING: u64 = 1024;
 pub(super) struct Trial {
     pub(super) challenger: Path,
     length: u32,
+    planned: u32,
     block: u32,
     step: u32,
 }
@@ -60,6 +67,7 @@ impl Trial {
         Self {
             challenger: Path::Stages,
             length,
+            planned: length,
             block,
             step: 0,
         }
@@ -80,6 +88,16 @@ impl Trial {
             length,
             ..self
         }
+    }
+
+    /// Makes it go on for as long as it was planned for, up to [`LONGEST`]. Returns whether it does.
+    pub(super) fn goes_on(&mut self) -> bool {
+        let length = self.length + self.planned;
+        let goes_on = length <= LONGEST;
+        if goes_on {
+            self.length = length;
+        }
+        goes_on
     }
 
     /// Returns whether the next batch goes the challenger's way; `None` at the end.
@@ -105,6 +123,32 @@ pub(super) struct Contest {
     moves: u64,
     /// The last challenger to win, and how often in a row.
     wins: Option<(Path, u32)>,
+    /// Batches for which all rest after the next trial that decides nothing.
+    doubt: f64,
+}
+
+/// What a trial says of one size, however little that is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outcome {
+    /// The challenger's time over the holder's.
+    ratio: f64,
+    /// Samples of the way that has fewer.
+    weight: usize,
+}
+
+/// Returns the ratio of all sizes together: the median, each size with its weight. `None` where there
+/// are too few samples for that.
+pub(super) fn of_all(mut outcomes: Vec<Outcome>) -> Option<f64> {
+    outcomes.sort_unstable_by(|one, other| one.ratio.total_cmp(&other.ratio));
+    let all: usize = outcomes.iter().map(|outcome| outcome.weight).sum();
+    let mut below = 0;
+    let middle = outcomes.iter().find(|outcome| {
+        below += outcome.weight;
+        2 * below >= all
+    });
+    middle
+        .filter(|_| all >= ENOUGH)
+        .map(|outcome| outcome.ratio)
 }
 
 #[derive(Debug)]
@@ -125,6 +169,7 @@ impl Contest {
             settled: None,
             moves: 0,
             wins: None,
+            doubt: REST.0,
         }
     }
 
@@ -165,28 +210,28 @@ impl Contest {
         handicap: Duration,
         bound: impl Fn(Path) -> Option<Duration>,
     ) -> Option<Path> {
+        let winner = self.wins.map(|(path, _)| path);
+        if let Some(winner) = winner.filter(|path| rivals.contains(path)) {
+            self.look = self.count + FIRST;
+            return Some(winner);
+        }
         self.look = self.count + LOOK;
         let now = self.median(self.holder, handicap)?;
-        let moved = self.settled.is_some_and(|then| {
-            let factor = ratio(now, then);
-            !(1.0 / MOVED..MOVED).contains(&factor)
-        });
+        let factor = ratio(now, *self.settled.get_or_insert(now));
+        let moved = !(1.0 / MOVED..MOVED).contains(&factor);
         if moved && self.count >= self.moves {
             self.moves = self.count + SETTLING;
             self.settled = Some(now);
+            self.doubt = REST.0;
             self.ways.iter_mut().for_each(|way| way.rests = 0);
         }
         let may_win =
             |path: &Path| bound(*path).is_some_and(|bound| bound < now.mul_f64(self.margin(*path)));
-        let winner = self.wins.map(|(path, _)| path);
         let mut ready = rivals
             .iter()
             .copied()
             .filter(|path| self.rests(*path) <= self.count);
-        let found = match winner.filter(|path| rivals.contains(path)) {
-            Some(path) => Some(path),
-            None => ready.find(may_win),
-        };
+        let found = ready.find(may_win);
         if found.is_some() {
             // Where there is another, it need not wait for long.
             self.look = self.count + FIRST;
@@ -199,20 +244,38 @@ impl Contest {
         self.ways.iter_mut().for_each(|way| way.times.clear());
     }
 
-    /// Ends a trial. `handicap` is added to what was measured inline.
-    pub(super) fn judge(&mut self, trial: &Trial, handicap: Duration) {
+    /// Returns what a trial says, before it is judged.
+    pub(super) fn outcome(&self, trial: &Trial) -> Option<Outcome> {
         let (holder, challenger) = (self.holder, trial.challenger);
-        let times = [holder, challenger].map(|path| self.median(path, handicap));
-        let [Some(holds), Some(challenges)] = times else {
-            // Others came in between. It tries again.
-            self.look = self.count + LOOK;
-            return;
-        };
+        let [holder, challenger] = [holder, challenger].map(|path| self.times(path));
+        let (holder, challenger) = (holder?, challenger?);
+        Some(Outcome {
+            ratio: ratio(challenger.middle()?, holder.middle()?),
+            weight: holder.len().min(challenger.len()),
+        })
+        .filter(|_| trial.challenger != self.holder)
+    }
+
+    /// Ends a trial. `handicap` is added to what was measured inline; `of_all` is the ratio of several
+    /// contests, for one that cannot tell by itself.
+    pub(super) fn judge(&mut self, trial: &Trial, handicap: Duration, of_all: Option<f64>) {
+        let (holder, challenger) = (self.holder, trial.challenger);
         if challenger == holder {
             return;
         }
-        self.settled = Some(holds);
-        let ratio = ratio(challenges, holds);
+        let times = [holder, challenger].map(|path| self.median(path, handicap));
+        let (ratio, holds, challenges) = match times {
+            [Some(holds), Some(challenges)] => {
+                (ratio(challenges, holds), Some(holds), Some(challenges))
+            }
+            // What the time is by itself is seen at the next look.
+            _ => match of_all {
+                Some(ratio) => (ratio, None, None),
+                None => return self.rest_in_doubt(challenger),
+            },
+        };
+        self.settled = holds;
+        self.doubt = REST.0;
         if ratio >= self.margin(challenger) {
             self.wins = None;
             let cost = f64::from(trial.length / 2) * (ratio - 1.0);
@@ -229,9 +292,17 @@ impl Contest {
         } else {
             self.wins = None;
             self.holder = challenger;
-            self.settled = Some(challenges);
+            self.settled = challenges;
             self.way(holder).rests = self.count + SETTLING;
         }
+    }
+
+    /// Lets a challenger rest after a trial in which others came in between. What it would have cost is
+    /// not known, so the next one is twice as far away.
+    fn rest_in_doubt(&mut self, challenger: Path) {
+        self.wins = None;
+        self.way(challenger).rests = self.count + rest_of(self.doubt);
+        self.doubt = (2.0 * self.doubt).min(REST.1);
     }
 
     fn margin(&self, challenger: Path) -> f64 {
@@ -243,12 +314,16 @@ impl Contest {
     }
 
     fn median(&self, path: Path, handicap: Duration) -> Option<Duration> {
-        let way = self.ways.iter().find(|way| way.path == path)?;
-        let median = way.times.median()?;
+        let median = self.times(path)?.median()?;
         Some(match path {
             Path::Inline => median + handicap,
             Path::Stages | Path::Cut(_) => median,
         })
+    }
+
+    fn times(&self, path: Path) -> Option<&Window> {
+        let way = self.ways.iter().find(|way| way.path == path);
+        way.map(|way| &way.times)
     }
 
     fn rests(&self, path: Path) -> u64 {
@@ -275,11 +350,15 @@ fn ratio(one: Duration, other: Duration) -> f64 {
 }
 
 /// Returns for how many batches to rest after a trial that cost as much time as `cost` batches.
+fn rest_after(cost: f64) -> u64 {
+    rest_of(cost * SHARE)
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "between the least and the longest rest"
 )]
-fn rest_after(cost: f64) -> u64 {
-    (cost * SHARE).clamp(REST.0, REST.1) as u64
+fn rest_of(batches: f64) -> u64 {
+    batches.clamp(REST.0, REST.1) as u64
 }

@@ -170,6 +170,55 @@ fn trials_that_lose_cost_less_than_a_hundredth() {
 }
 
 #[test]
+fn many_sizes_in_company_are_decided_together() {
+    decided_together(20, 200, 0.99);
+    // So many that one trial is too short, and a few sizes only come after it.
+    decided_together(300, 2000, 0.97);
+}
+
+fn decided_together(sizes: u32, most_astray: usize, least_share: f64) {
+    // Which way is faster by about three times, and what a batch then takes more than its pass.
+    for (overheads, best, other) in [
+        ([10, 150], Path::Inline, Path::Stages),
+        ([150, 30], Path::Stages, Path::Inline),
+    ] {
+        let mut bench = Bench::new(Mode::Auto, [1, 20, 1], overheads);
+        bench.in_company = true;
+        let (mut random, mut least) = (1u32, Duration::ZERO);
+        let mut run = |bench: &mut Bench, batches: usize| {
+            let mut astray = 0;
+            for _ in 0..batches {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let rows = 1 + (random >> 16) % sizes;
+                bench.stages[1] = (20 + 2 * rows) * US;
+                least += bench.costs(best);
+                let path = bench.batch(usize::try_from(rows).unwrap());
+                astray += usize::from(path == other);
+            }
+            (astray, std::mem::take(&mut least))
+        };
+        run(&mut bench, 2000);
+        bench.spent = Duration::ZERO;
+        let (astray, least) = run(&mut bench, 20_000);
+        assert!(
+            astray <= most_astray,
+            "{best:?}: {astray} went the other way"
+        );
+        let share = least.div_duration_f64(bench.spent);
+        assert!(share >= least_share, "{best:?}: {share}");
+    }
+}
+
+#[test]
+fn a_size_beyond_those_that_are_learned_runs_inline_on_its_own() {
+    let mut bench = Bench::new(Mode::Auto, [1, 20, 1], [10, 70]);
+    for rows in 1..=SIZES + 1 {
+        assert_eq!(bench.batch(rows), Path::Inline);
+    }
+    assert_eq!(bench.chooser.sizes.len(), SIZES);
+}
+
+#[test]
 fn a_choice_follows_what_is_measured_later() {
     let mut bench = Bench::new(Mode::Auto, [1, 5, 1], [10, 60]);
     bench.in_company = true;

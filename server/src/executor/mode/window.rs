@@ -9,7 +9,7 @@ use std::time::Duration;
 const KEPT: usize = 64;
 
 /// Samples below which nothing is said.
-const ENOUGH: usize = 5;
+pub(super) const ENOUGH: usize = 5;
 
 /// A window over samples.
 #[derive(Debug, Clone, Default)]
@@ -35,11 +35,18 @@ impl Window {
 
     /// Returns the median, where there are samples enough.
     pub(super) fn median(&self) -> Option<Duration> {
-        if self.samples.len() < ENOUGH {
-            return None;
-        }
+        self.middle().filter(|_| self.len() >= ENOUGH)
+    }
+
+    /// Returns how many samples there are.
+    pub(super) fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Returns the median of however few samples, which says something only beside others.
+    pub(super) fn middle(&self) -> Option<Duration> {
         let mut sorted = self.samples.clone();
-        let (_, median, _) = sorted.select_nth_unstable(self.samples.len() / 2);
-        Some(*median)
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
     }
 }

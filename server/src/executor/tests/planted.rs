@@ -2,14 +2,15 @@
 //! mistake in it would make them. The simulated device must report each, and name both sides.
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, atomic::Ordering, mpsc},
     time::Duration,
 };
 
 use super::rig::*;
 use crate::{
     device::{self, Device, Location, Outage, Simulated, Work},
-    executor::Mode,
+    executor::{MicroBatches, Mode},
     memory::Pool,
     repository::Scheduling,
     scheduler::Pending,
@@ -86,7 +87,7 @@ impl Device for Planted {
         }
         let buffer = self.device.upload(&stream.0, tensors, on_host)?;
         if let Some(victim) = &self.victim {
-            drop(victim.lock().unwrap().recv().unwrap());
+            drop(victim.lock().unwrap().recv());
         }
         Ok(buffer)
     }
@@ -243,4 +244,26 @@ fn without_a_mistake_nothing_is_reported() {
             Vec::<String>::new()
         );
     }
+}
+
+#[test]
+fn a_cut_batch_that_nobody_wants_any_more_stops() {
+    let simulated = (*stage_times(1, 1, 1)).clone();
+    let (give_up, victim) = mpsc::sync_channel(1);
+    let mut device = Planted::new(&simulated, Plant::Nothing);
+    device.victim = Some(Mutex::new(victim));
+    let wiring = Wiring {
+        scheduling: batching(),
+        depth: 3,
+        mode: Mode::Stages,
+        instances: 1,
+        micro_batches: MicroBatches::Pieces(NonZeroUsize::new(4).unwrap()),
+    };
+    let passes = Arc::default();
+    let rig = rig_of(&Arc::new(device), &wiring, || echo(&passes));
+    give_up.send(rig.submit(8, 7)).unwrap();
+    drop(give_up);
+    rig.finish();
+    assert_eq!(passes.load(Ordering::Relaxed), 1);
+    assert_clean(&simulated);
 }

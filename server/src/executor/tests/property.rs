@@ -201,12 +201,23 @@ impl Case {
                         && self.planned(FaultKind::Once) > 0)
             }
             // One such fault is mended by another try.
-            Err(Error::DeviceMemory { .. }) => {
-                self.faults.memory_bytes.is_some() || self.planned(FaultKind::OutOfMemory) > 1
-            }
+            Err(Error::DeviceMemory { .. }) if self.planned(FaultKind::OutOfMemory) > 1 => true,
+            Err(Error::DeviceMemory { .. }) => !self.fits_alone(index),
             Err(Error::Device(device::Error::Failed { .. }) | Error::DeviceLost { .. }) => broken,
             Err(_) => false,
         }
+    }
+
+    /// Returns whether the device has memory for a job, in and out, when its instance runs no other.
+    /// Other instances may hold some, and so may an upload whose pass was refused at once, for a
+    /// moment after its batch was answered.
+    fn fits_alone(&self, index: usize) -> bool {
+        let refused = |fault: &Fault| fault.at_once || fault.kind == FaultKind::OutOfMemory;
+        let planned = self.faults.operations.values().any(refused);
+        let memory = self.faults.memory_bytes.unwrap_or(usize::MAX);
+        let undisturbed = self.wiring.instances == 1 && !planned;
+        (undisturbed || self.faults.memory_bytes.is_none())
+            && 8 * usize::from(self.jobs[index].rows) <= memory
     }
 
     fn submit(&self, rig: &Rig, index: usize) -> Result<Pending, Error> {

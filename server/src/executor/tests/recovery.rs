@@ -112,6 +112,30 @@ fn what_does_not_fit_on_its_own_fails_alone_and_names_the_mend() {
 }
 
 #[test]
+fn what_fits_on_its_own_does_not_fail_for_others_in_flight() {
+    // Each takes 16 bytes in and 16 out.
+    for mode in [Mode::Inline, Mode::Stages, Mode::Auto] {
+        let device = faulty(memory(40));
+        let rig = rig(Arc::clone(&device), &Scheduling::Each, 3, mode);
+        let pending: Vec<_> = (3..203).map(|byte| (byte, rig.submit(4, byte))).collect();
+        for (byte, answer) in pending {
+            let answer = wait(answer).unwrap_or_else(|error| panic!("{mode:?}, {byte}: {error}"));
+            assert_eq!(answer.outputs[0].data()[..], [byte; 16]);
+        }
+        let report = rig.statistics.report("echo", 1);
+        let ways = &report.batch_stats[0];
+        match mode {
+            Mode::Inline => assert_eq!(ways.forebay_inline_count, 200),
+            // Also those that were tried again, which is not a choice.
+            Mode::Stages => assert_eq!(ways.forebay_staged_count, 200),
+            Mode::Auto => {}
+        }
+        rig.finish();
+        assert_clean(&device);
+    }
+}
+
+#[test]
 fn of_a_batch_only_the_job_that_does_not_fit_fails() {
     let device = faulty(memory(40));
     let rig = rig(

@@ -43,7 +43,7 @@ pub struct Failed {
 pub(super) struct Warmup<'a> {
     pub(super) settings: &'a ModelSettings,
     pub(super) pipelines: &'a [Pipeline],
-    /// What the sizes that nobody asked for may take together.
+    /// What the sizes that nobody asked for may take together, from when the first of them is warm.
     pub(super) limit: Duration,
 }
 
@@ -81,6 +81,9 @@ impl Warmup<'_> {
             None => Item::made_up(&self.settings.signature.inputs),
         };
         let began = Instant::now();
+        // The first size pays for what a device and its libraries set up, which may take longer than
+        // all passes: the limit counts from when it is warm.
+        let mut counted = None;
         let (mut warm, mut left) = (BTreeSet::new(), BTreeSet::new());
         let mut row = Duration::ZERO;
         let staged = self.pipelines.iter().any(Pipeline::is_staged);
@@ -94,7 +97,8 @@ impl Warmup<'_> {
             let expected = row
                 .saturating_mul(count(rows))
                 .saturating_mul(count(passes));
-            if began.elapsed() + expected > self.limit {
+            let spent = counted.map(|since: Instant| since.elapsed());
+            if spent.is_some_and(|spent| spent + expected > self.limit) {
                 left.insert(rows);
                 continue;
             }
@@ -108,6 +112,7 @@ impl Warmup<'_> {
                 row = pass.elapsed() / count(rows);
             }
             warm.insert(rows);
+            counted.get_or_insert_with(Instant::now);
         }
         let (took, warm) = (began.elapsed(), ranges(&warm));
         if left.is_empty() {

@@ -1,5 +1,5 @@
 // Streams, events, page-locked memory and copies of libtorch's accelerators, through what libtorch
-// offers for all of them. Every function catches what libtorch throws and tells its kind.
+// offers for all of them. Every function catches what libtorch throws.
 
 #include "accelerator.h"
 
@@ -42,7 +42,6 @@ namespace {
 
 constexpr int32_t kOther = 0;
 constexpr int32_t kOutOfMemory = 1;
-constexpr int32_t kDevice = 2;
 
 char* copy(const std::string& text) {
   char* out = new char[text.size() + 1];
@@ -50,13 +49,8 @@ char* copy(const std::string& text) {
   return out;
 }
 
-bool says(const std::string& text, const char* what) {
-  return text.find(what) != std::string::npos;
-}
-
 void fail(FbFailure* failure, int32_t kind, const std::string& text) {
-  const bool memory = says(text, "out of memory");
-  failure->kind = memory ? kOutOfMemory : kind;
+  failure->kind = kind;
   failure->text = copy(text);
 }
 
@@ -67,14 +61,10 @@ T guarded(FbFailure* failure, T failed, F work) {
     return work();
   } catch (const c10::OutOfMemoryError& e) {
     fail(failure, kOutOfMemory, e.what_without_backtrace());
-  } catch (const c10::AcceleratorError& e) {
-    fail(failure, kDevice, e.what_without_backtrace());
   } catch (const c10::Error& e) {
-    const std::string text = e.what_without_backtrace();
-    fail(failure, says(text, "CUDA error") ? kDevice : kOther, text);
+    fail(failure, kOther, e.what_without_backtrace());
   } catch (const std::exception& e) {
-    const std::string text = e.what();
-    fail(failure, says(text, "CUDA error") ? kDevice : kOther, text);
+    fail(failure, kOther, e.what());
   } catch (...) {
     fail(failure, kOther, "an exception that is no std::exception");
   }
@@ -218,7 +208,17 @@ void* fb_pinned_data(const FbPinned* pinned) {
 }
 
 void fb_pinned_free(FbPinned* pinned) {
+  // Not by the destructor, which may not throw: the allocator does once its device is broken.
+  const auto release = pinned->data.get_deleter();
+  void* context = pinned->data.release_context();
   delete pinned;
+  try {
+    if (release != nullptr && context != nullptr) {
+      release(context);
+    }
+  } catch (...) {
+    // The memory stays locked until the process ends.
+  }
 }
 
 bool fb_pinned_trim(FbFailure* failure) {

@@ -12,7 +12,7 @@ extern "C" {
 
 // Why a call failed.
 struct FbFailure {
-  int32_t kind; // 0 this call only, 1 no memory, 2 the device reports an error of its own
+  int32_t kind; // 1 where the class of what was thrown tells of no memory, else 0: the text tells
   char* text;
 };
 
@@ -71,6 +71,7 @@ bool fb_event_elapsed(
 
 FbPinned* fb_pinned_new(size_t size, FbFailure* failure);
 void* fb_pinned_data(const FbPinned* pinned);
+// Where the device is broken the memory may stay locked.
 void fb_pinned_free(FbPinned* pinned);
 // Gives page-locked memory that is free back to the system.
 bool fb_pinned_trim(FbFailure* failure);

@@ -3,7 +3,6 @@
 
 #include "aoti.h"
 
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -19,6 +18,7 @@
 #include <link.h>
 
 #include <ATen/DeviceAccelerator.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <caffe2/serialize/inline_container.h>
@@ -34,7 +34,6 @@ struct FbPackage {
 
   int device;
   AOTIModelPackageLoader loader;
-  std::atomic<int64_t> ooms{0};
 };
 
 namespace {
@@ -133,6 +132,23 @@ void* stream_handle(int device) {
   return c10::impl::VirtualGuardImpl(stream.device_type()).getStreamNativeHandle(stream);
 }
 
+// Folds the constants that packages else fold in their first run, on that run's stream, while runs on
+// other streams read them; and waits for them, and for the copies of the weights. A package without
+// such constants says so on standard error.
+void prepare(FbPackage& package) {
+  if (package.device < 0) {
+    return;
+  }
+  const auto index = static_cast<c10::DeviceIndex>(package.device);
+  const auto kind = at::accelerator::getAccelerator(/*checked=*/true).value();
+  const c10::DeviceGuard guard(c10::Device(kind, index));
+  c10::InferenceMode mode;
+  package.loader.get_runner()->run_const_fold(
+      /*use_inactive=*/false,
+      static_cast<AOTInductorStreamHandle>(stream_handle(package.device)));
+  at::accelerator::synchronizeDevice(index);
+}
+
 } // namespace
 
 extern "C" {
@@ -168,7 +184,7 @@ FbPackage* fb_package_load(const char* file, size_t runners, int device, char** 
     std::lock_guard<std::mutex> lock(loading());
     load_libtorch();
     auto package = std::make_unique<FbPackage>(file, runners, device);
-    package->ooms = count_ooms(device);
+    prepare(*package);
     return package.release();
   });
 }
@@ -192,6 +208,8 @@ bool fb_package_run(
     void (*take)(void* sink, void* tensor),
     bool* no_memory,
     char** error) {
+  // Another thread's may be counted too: then this run is tried again for nothing.
+  const int64_t ooms = count_ooms(package->device);
   bool done = guarded<bool>(error, false, [&] {
     c10::InferenceMode mode;
     auto outputs = package->loader.run(tensors(inputs, count), stream_handle(package->device));
@@ -201,8 +219,7 @@ bool fb_package_run(
     return true;
   });
   if (!done) {
-    int64_t ooms = count_ooms(package->device);
-    *no_memory = package->ooms.exchange(ooms) < ooms;
+    *no_memory = ooms < count_ooms(package->device);
   }
   return done;
 }

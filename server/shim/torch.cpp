@@ -20,6 +20,7 @@
 #include <torch/csrc/jit/passes/freeze_module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
+#include <unistd.h>
 
 struct FbModule {
   torch::jit::Module module;
@@ -180,6 +181,10 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
     if (form > 1) {
       module = torch::jit::optimize_for_inference(module, kept);
     }
+    if (device >= 0) {
+      // Weights were copied and folded on this thread's stream, which passes do not wait for.
+      at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device));
+    }
     return new FbModule{std::move(module), pure};
   });
 }
@@ -295,5 +300,9 @@ bool fb_tensor_is_shared(const void* tensor) {
 
 void fb_free_text(char* text) {
   delete[] text;
+}
+
+void fb_leave(int status) {
+  _exit(status);
 }
 }

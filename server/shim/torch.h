@@ -76,4 +76,8 @@ void* fb_tensor_over(
 bool fb_tensor_is_shared(const void* tensor);
 
 void fb_free_text(char* text);
+
+// Ends the process at once. The destructors of libraries do not run: threads may still use what those
+// would take away.
+[[noreturn]] void fb_leave(int status);
 }

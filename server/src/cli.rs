@@ -21,10 +21,11 @@ use crate::{
     repository::{ModelEntry, Report, Repository, Tried},
     server::{self, Server},
     telemetry::Telemetry,
+    torch,
 };
 
 /// Exit status after a second signal, as shells have it for Ctrl-C.
-const INTERRUPTED: i32 = 130;
+const INTERRUPTED: u8 = 130;
 
 /// Exit status after a device has failed, where the configuration says to end then: that of an
 /// internal error in `sysexits.h`, which nothing else here has.
@@ -60,6 +61,10 @@ enum Command {
         /// The folder of models, in Triton's layout.
         #[arg(long, value_name = "DIR")]
         model_repository: PathBuf,
+        /// A TOML file, whose devices the models are tried on; the environment
+        /// (FOREBAY__SECTION__KEY) overrides it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// List what models can run on here, and say why there is no accelerator.
     Devices {
@@ -90,14 +95,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 .enable_all()
                 .build()
                 .context("start the async runtime")?;
-            runtime.block_on(serve(config))
+            let status = runtime.block_on(serve(config))?;
+            // A pass that was not waited for still runs, or a device is broken: libraries' destructors
+            // would do harm, and nothing needs them.
+            torch::leave(status)
         }
-        Command::Check { model_repository } => check(&model_repository),
+        Command::Check {
+            model_repository,
+            config,
+        } => check(&model_repository, config.as_deref()),
         Command::Devices { config } => devices(config.as_deref()),
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+async fn serve(config: Config) -> anyhow::Result<u8> {
     let telemetry = Telemetry::install(&config.telemetry)?;
     tracing::info!(config = ?config, "starting");
     // Caught from here on, so that a signal while models load also ends the server in order.
@@ -116,11 +127,11 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let status = match server.serve(listener, shutdown).await {
         Ok(drained) => {
             tracing::info!(?drained, "stopped");
-            ExitCode::SUCCESS
+            0
         }
         Err(error @ server::Error::DeviceFailed { .. }) => {
             tracing::error!(%error, "stopped");
-            ExitCode::from(DEVICE_FAILED)
+            DEVICE_FAILED
         }
         Err(error) => return Err(error.into()),
     };
@@ -153,13 +164,18 @@ fn signals(shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> 
             _ = interrupt.recv() => {}
         }
         tracing::warn!("signalled again: ending at once");
-        std::process::exit(INTERRUPTED);
+        torch::leave(INTERRUPTED);
     })
 }
 
-fn check(dir: &Path) -> anyhow::Result<ExitCode> {
+fn check(dir: &Path, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let overrides = Overrides {
+        model_repository: Some(dir.to_owned()),
+        ..Overrides::default()
+    };
+    let config = Config::read(config, overrides)?;
     let scanned = Repository::open(dir)?.scan()?;
-    let devices = Devices::open(&device::Config::default(), Pool::new(0))?;
+    let devices = Devices::open(&config.device, Pool::new(0))?;
     let load = |entry: &ModelEntry| {
         let mut tried = Tried::default();
         for version in &entry.versions {

@@ -159,6 +159,15 @@ impl AnyDevice {
         }
     }
 
+    /// Returns where the tensors of a pass lie.
+    pub fn location(&self) -> Location {
+        match self {
+            Self::Cpu(device) => device.location(),
+            Self::Simulated(device) => device.location(),
+            Self::Accelerator(device) => device.location(),
+        }
+    }
+
     /// Tells how the device is doing. Asks the driver, which may take some milliseconds.
     pub fn report(&self) -> Report {
         match self {

@@ -66,6 +66,20 @@ pub struct Config {
     pub micro_batches: MicroBatches,
 }
 
+impl Config {
+    /// Returns the most passes of one instance that may be under way at a time.
+    pub fn passes_in_flight(&self, max_batch_size: usize) -> usize {
+        let most = match self.micro_batches {
+            MicroBatches::Auto => mode::MOST_PIECES,
+            MicroBatches::Off => 1,
+            MicroBatches::Pieces(pieces) => pieces.get(),
+        };
+        // A piece has a row at least.
+        let pieces = most.min(max_batch_size.max(1));
+        self.pipeline_depth.get().saturating_mul(pieces)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -34,8 +34,8 @@ pub trait Model: Send + Sync + fmt::Debug {
     fn instance(&self, location: Location) -> Result<Box<dyn Instance>, Error>;
 
     /// Returns what was found out about the model when it was loaded, by names for its
-    /// configuration's `parameters`.
-    fn facts(&self) -> Vec<(&'static str, String)> {
+    /// configuration's `parameters`. Its instances are at these locations.
+    fn facts(&self, _locations: &[Location]) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use forebay_proto::{DataType, Shape};
 use forebay_server::{
-    device::Device,
+    device::{Device, Work},
     model,
     tensor::{HostData, HostTensor},
 };
 
-use super::rig::{BROKEN, FAST, assert_nothing_is_held, byte, device, echo, tensor, through};
+use super::rig::{
+    BREAKS, BROKEN, FAST, assert_nothing_is_held, byte, device, echo, tensor, through,
+};
 
 #[test]
 fn out_of_memory_is_told_as_such_and_passes() {
@@ -42,6 +44,29 @@ fn an_error_that_stays_is_told_as_such() {
         "{error}"
     );
     assert_nothing_is_held(&device);
+}
+
+#[test]
+fn memory_of_a_device_that_breaks_on_the_way_does_not_end_the_process() {
+    let device = device(BREAKS);
+    let [h2d, compute, d2h] =
+        ["h2d", "compute", "d2h"].map(|name| device.open_stream(name).unwrap());
+    let launch = |work: Work| {
+        let input = device.upload(&h2d, byte(&device, 1), &[]).unwrap();
+        device.launch(&compute, input, work)
+    };
+    // One lets go of its input, one gives it back; a third one is under way when the device breaks.
+    let dropped = launch(Box::new(|_| Ok(vec![]))).unwrap();
+    let given = launch(echo()).unwrap();
+    let under_way = launch(echo()).unwrap();
+    let error = device.download(&d2h, given).unwrap_err();
+    assert!(error.is_final(), "{error}");
+    let idle = device.pool().lease(4);
+    drop((dropped, under_way));
+    let error = device.upload(&h2d, byte(&device, 1), &[]).unwrap_err();
+    assert!(error.is_final(), "{error}");
+    // With them goes page-locked memory, which cannot be freed any more either.
+    drop((idle, h2d, compute, d2h, device));
 }
 
 #[test]

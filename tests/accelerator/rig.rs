@@ -17,6 +17,8 @@ pub(crate) const FAST: usize = 0;
 pub(crate) const SLOW: usize = 1;
 /// Fails each copy, for good.
 pub(crate) const BROKEN: usize = 2;
+/// Breaks at the first copy to the host, and then throws from destructors.
+pub(crate) const BREAKS: usize = 3;
 
 pub(crate) fn device(index: usize) -> Arc<Accelerator> {
     with_pinned(index, 64 << 20)
@@ -24,7 +26,7 @@ pub(crate) fn device(index: usize) -> Arc<Accelerator> {
 
 pub(crate) fn with_pinned(index: usize, bytes: usize) -> Arc<Accelerator> {
     let devices = Accelerator::find(LIBRARY, bytes).unwrap();
-    assert_eq!(devices.len(), 3);
+    assert_eq!(devices.len(), 4);
     Arc::clone(&devices[index])
 }
 

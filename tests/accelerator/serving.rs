@@ -1,12 +1,15 @@
 //! A server whose models run on the device.
 
+use std::{fs, time::Duration};
+
 use forebay_client::{Client, Request, tensor};
 use forebay_proto::inference::{ForebayDeviceStatistics, ModelStatisticsRequest};
 use forebay_server::{
-    device::{AnyDevice, Kind},
+    device::{self, AnyDevice, Devices, Kind},
     executor::{MicroBatches, Mode},
+    memory::Pool,
     registry,
-    repository::{InstanceGroup, InstanceKind},
+    repository::{InstanceGroup, InstanceKind, Repository},
 };
 use forebay_tests::{
     harness::{Builder, TestServer, within},
@@ -120,7 +123,7 @@ async fn instances_are_where_their_group_puts_them() {
         .unwrap_err()
         .to_string();
     assert!(
-        why.contains("GPU 7 is not there; this server has 3"),
+        why.contains("GPU 7 is not there; this server has 4"),
         "{why}"
     );
     let names = devices(&server).await.into_iter().map(|one| one.name);
@@ -134,7 +137,7 @@ async fn instances_are_where_their_group_puts_them() {
         gpus: vec![],
     };
     let everywhere = registry::places(server.devices(), std::slice::from_ref(&group)).unwrap();
-    let expected = ["fake:0", "fake:0", "fake:1", "fake:1", "fake:2", "fake:2"];
+    let expected = [0, 0, 1, 1, 2, 2, 3, 3].map(|index| format!("fake:{index}"));
     assert_eq!(of(&everywhere), expected);
     group.gpus = vec![2, 0];
     let listed = registry::places(server.devices(), &[group]).unwrap();
@@ -142,20 +145,51 @@ async fn instances_are_where_their_group_puts_them() {
     server.stop().await;
 }
 
+#[test]
+fn a_check_loads_a_model_to_where_it_would_run() {
+    let config = device::Config {
+        kind: Kind::Accelerator,
+        library: LIBRARY.to_owned(),
+        ..device::Config::default()
+    };
+    let devices = Devices::open(&config, Pool::new(0)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    forebay_tests::models::write(dir.path(), &[Fixture::Mlp]).unwrap();
+    let tried = |gpu| {
+        let group = format!("\ninstance_group {{ kind: KIND_GPU gpus: [ {gpu} ] }}\n");
+        let config = Fixture::Mlp.config().to_owned() + &group;
+        fs::write(dir.path().join("mlp/config.pbtxt"), config).unwrap();
+        let scanned = Repository::open(dir.path()).unwrap().scan().unwrap();
+        let entry = scanned[0].as_ref().unwrap();
+        registry::try_load(entry, &entry.versions[0], &devices)
+    };
+    tried(0).unwrap();
+    let error = tried(2).unwrap_err().to_string();
+    assert!(error.contains("illegal memory access"), "{error}");
+}
+
 #[tokio::test]
 async fn a_device_that_fails_for_good_is_told_to_the_client() {
-    let config = model("kind: KIND_GPU gpus: [ 2 ]");
-    let server = on_fake().with_model("echo", &config, None).start().await;
-    let input = tensor::from_slice("x", &[1f32], [1, 1]).unwrap();
-    let request = Request::new("echo").with_input(input);
-    let error = within(server.client().await.infer(request))
-        .await
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("illegal memory access"),
-        "{error}"
-    );
-    server.stop().await;
+    // The one fails at once, the other on the way, and then throws from destructors.
+    for gpu in [2, 3] {
+        let config = model(&format!("kind: KIND_GPU gpus: [ {gpu} ]"));
+        let server = on_fake()
+            .with_config(|config| config.registry.warmup_timeout = Duration::ZERO)
+            .with_model("echo", &config, None)
+            .start()
+            .await;
+        server.registry().find("echo", "").unwrap();
+        let input = tensor::from_slice("x", &[1f32], [1, 1]).unwrap();
+        let request = Request::new("echo").with_input(input);
+        let error = within(server.client().await.infer(request))
+            .await
+            .unwrap_err();
+        let why = server.registry().find("echo", "").unwrap_err();
+        for text in [error.to_string(), why.to_string()] {
+            assert!(text.contains("illegal memory access"), "{text}");
+        }
+        server.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -167,7 +201,7 @@ async fn a_network_on_the_device_answers_as_on_the_cpu() {
     // Found before libtorch is used: it looks for accelerators once.
     forebay_server::device::Accelerator::find(LIBRARY, 0).unwrap();
     forebay_tests::models::write(dir.path(), &[Fixture::Mlp]).unwrap();
-    let module = std::fs::read(dir.path().join("mlp/1/model.pt")).unwrap();
+    let module = fs::read(dir.path().join("mlp/1/model.pt")).unwrap();
     let rename =
         |config: String, name: &str| config.replace("name: \"mlp\"", &format!("name: \"{name}\""));
     let server = on_fake()

@@ -98,6 +98,7 @@ struct Memory final : c10::DeviceAllocator {
 
   void recordStream(const c10::DataPtr& data, c10::Stream stream) override {
     if (auto* block = static_cast<Block*>(data.get_context())) {
+      check_whole(block->home.device_index());
       std::lock_guard<std::mutex> lock(mutex);
       block->users.push_back(stream);
     }
@@ -125,6 +126,9 @@ Memory& memory() {
 
 void Memory::free(void* context) {
   auto* block = static_cast<Block*>(context);
+  if (!block->users.empty()) {
+    check_whole(block->home.device_index());
+  }
   {
     std::lock_guard<std::mutex> lock(memory().mutex);
     memory().live[block->home.device_index()] -= block->size;
@@ -182,6 +186,7 @@ Pinned& pinned() {
 }
 
 void Pinned::free(void* data) {
+  check_whole();
   auto& all = pinned();
   std::lock_guard<std::mutex> lock(all.mutex);
   const auto found = all.blocks.find(data);

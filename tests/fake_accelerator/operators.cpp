@@ -59,11 +59,9 @@ at::Tensor on_host(const at::Tensor& tensor) {
 }
 
 void check(const at::Tensor& host, c10::DeviceIndex device, bool non_blocking) {
+  check_whole(device);
   if (device == kBroken) {
-    throw c10::AcceleratorError(
-        {__func__, __FILE__, static_cast<uint32_t>(__LINE__)},
-        700,
-        "CUDA error: an illegal memory access was encountered");
+    fail_for_good();
   }
   TORCH_CHECK(
       device == kSlow || !non_blocking || !host.defined() || is_pinned(host.data_ptr()),
@@ -79,6 +77,10 @@ at::Tensor copy_from(const at::Tensor& self, const at::Tensor& target, bool non_
   const auto device = (to_device ? target : self).device();
   const auto host = from_device && to_device ? at::Tensor() : to_device ? self : target;
   check(host, device.index(), non_blocking);
+  if (device.index() == kBreaks && !to_device) {
+    break_it();
+    fail_for_good();
+  }
   const auto stream = current_stream(device.index());
   const auto from = on_host(self);
   const auto to = on_host(target);

@@ -3,6 +3,7 @@
 #include "fake.h"
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -115,6 +116,7 @@ struct Point {
 
 struct Event {
   std::shared_ptr<Point> point;
+  c10::DeviceIndex device = 0;
 };
 
 thread_local c10::DeviceIndex device_now = 0;
@@ -167,11 +169,13 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   }
   void record(
       void** event, const c10::Stream& stream, c10::DeviceIndex, c10::EventFlag) const override {
+    check_whole(stream.device_index());
     if (*event == nullptr) {
       *event = new Event();
     }
     auto point = std::make_shared<Point>();
     static_cast<Event*>(*event)->point = point;
+    static_cast<Event*>(*event)->device = stream.device_index();
     enqueue(stream, [point] { point->finish(); });
   }
   void block(void* event, const c10::Stream& stream) const override {
@@ -184,7 +188,9 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     return point->done;
   }
   void synchronizeEvent(void* event) const override {
-    static_cast<Event*>(event)->point->wait();
+    auto& known = *static_cast<Event*>(event);
+    check_whole(known.device);
+    known.point->wait();
   }
   void destroyEvent(void* event, c10::DeviceIndex) const noexcept override {
     delete static_cast<Event*>(event);
@@ -197,6 +203,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     return streams().at(stream).idle();
   }
   void synchronizeStream(const c10::Stream& stream) const override {
+    check_whole(stream.device_index());
     synchronize(stream);
   }
   void synchronizeDevice(c10::DeviceIndex device) const override {
@@ -253,6 +260,27 @@ c10::DeviceIndex current_device() {
 
 c10::Stream current_stream(c10::DeviceIndex device) {
   return stream_of(device, stream_now[device]);
+}
+
+namespace {
+std::atomic<bool> broken{false};
+}
+
+void fail_for_good() {
+  throw c10::AcceleratorError(
+      {__func__, __FILE__, static_cast<uint32_t>(__LINE__)},
+      700,
+      "CUDA error: an illegal memory access was encountered");
+}
+
+void break_it() {
+  broken = true;
+}
+
+void check_whole(c10::DeviceIndex device) {
+  if (device == kBreaks && broken) {
+    fail_for_good();
+  }
 }
 
 void enqueue(const c10::Stream& stream, std::function<void()> job) {

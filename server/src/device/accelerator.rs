@@ -4,7 +4,8 @@
 //! Passes run on the calling thread with the stream as its current one, so that libtorch enqueues
 //! their work there and returns. Invariants: host memory that a copy touches is in flight until an
 //! event behind the copy has happened, also where a buffer is dropped early; memory of the device goes
-//! back to the stream that it came from no sooner than every stream it was used on has come there.
+//! back to the stream that it came from no sooner than every stream it was used on has come there;
+//! once the device is known to be broken no tensor of a batch is freed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,11 +19,13 @@ use crate::{
 mod ffi;
 mod library;
 mod nvml;
+mod spared;
 
 pub use ffi::Memory;
 use ffi::{Failure, InFlight};
 pub use library::Missing;
 use nvml::Management;
+use spared::{Broken, Spared};
 
 /// One of libtorch's accelerators.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ pub struct Accelerator {
     name: String,
     pool: Pool,
     outage: Outage,
+    broken: Broken,
     management: Option<Arc<Management>>,
 }
 
@@ -42,18 +46,24 @@ pub struct Stream(Arc<ffi::Stream>);
 #[derive(Debug)]
 pub struct Event(ffi::Event);
 
+/// Host memory that copies to the device read.
+type Uploading = Option<InFlight<Vec<HostTensor>>>;
+
 /// Tensors in an accelerator's memory, or on their way to or from it.
 #[derive(Debug)]
 pub struct Buffer {
     /// Before the tensors, since it is dropped first: with it the host memory that they came from.
-    uploading: Option<InFlight<Vec<HostTensor>>>,
+    uploading: Uploading,
     content: Content,
+    /// The inputs of the pass, so that their last owner lets go of them here, after the pass: within
+    /// libtorch that could be while the device breaks.
+    held: Spared<DeviceTensor>,
 }
 
 #[derive(Debug)]
 enum Content {
     /// What an upload or a pass gave.
-    Placed(Vec<Option<Placed>>),
+    Placed(Spared<Option<Placed>>),
     /// In the order of the outputs; `None` is the next of those in flight.
     Downloading {
         outputs: Vec<Option<HostTensor>>,
@@ -75,6 +85,7 @@ impl Accelerator {
             name: format!("{}:{index}", found.kind),
             pool: Pool::pinned(Box::new(ffi::Locker), pinned_bytes),
             outage: Outage::default(),
+            broken: Broken::default(),
             management: management.clone(),
         };
         Ok((0..found.count).map(accelerator).map(Arc::new).collect())
@@ -123,6 +134,7 @@ impl Accelerator {
     }
 
     fn error(&self, failure: Failure) -> Error {
+        self.broken.note(&failure);
         let device = self.name.clone();
         match failure {
             Failure::Operation(text) => Error::Operation {
@@ -162,7 +174,19 @@ impl Accelerator {
             }
         }
         let _entered = stream.0.enter().map_err(|failure| self.error(failure))?;
-        Ok(work(inputs)?)
+        let outputs = work(inputs).map_err(Error::from);
+        if outputs.as_ref().is_err_and(Error::is_final) {
+            self.broken.set();
+        }
+        outputs
+    }
+
+    fn buffer(&self, tensors: Vec<Option<Placed>>, uploading: Uploading) -> Buffer {
+        Buffer {
+            uploading,
+            content: Content::Placed(self.broken.spare(tensors)),
+            held: self.broken.spare(Vec::new()),
+        }
     }
 }
 
@@ -184,7 +208,7 @@ impl Device for Accelerator {
     }
 
     fn open_stream(&self, _name: &str) -> Result<Stream, Error> {
-        ffi::Stream::open(self.index)
+        ffi::Stream::open(self.index, self.broken.clone())
             .map(Stream)
             .map_err(|failure| self.error(failure))
     }
@@ -213,7 +237,7 @@ impl Device for Accelerator {
             });
         }
         if sources.is_empty() {
-            return Ok(Buffer::of(placed, None));
+            return Ok(self.buffer(placed, None));
         }
         let (copies, flight) = stream
             .0
@@ -222,23 +246,46 @@ impl Device for Accelerator {
         for (gap, copy) in gaps.into_iter().zip(copies) {
             placed[gap] = Some(self.placed(copy)?);
         }
-        Ok(Buffer::of(placed, Some(flight)))
+        Ok(self.buffer(placed, Some(flight)))
     }
 
     fn launch(&self, stream: &Stream, inputs: Buffer, work: Work) -> Result<Buffer, Error> {
-        let Buffer { uploading, content } = inputs;
-        let outputs = self.run(stream, self.ready(content)?, work)?;
-        Ok(Buffer::of(
-            outputs.into_iter().map(Some).collect(),
-            uploading,
-        ))
+        let Buffer {
+            uploading, content, ..
+        } = inputs;
+        let inputs = self.ready(content)?.take();
+        let held = inputs.iter().flatten().filter_map(|input| match input {
+            Placed::Device(tensor) => Some(tensor.share()),
+            Placed::Host(_) => None,
+        });
+        let held = self.broken.spare(held.collect());
+        match self.run(stream, inputs, work) {
+            Ok(outputs) => {
+                let outputs = outputs.into_iter().map(Some).collect();
+                Ok(Buffer {
+                    held,
+                    ..self.buffer(outputs, uploading)
+                })
+            }
+            Err(error) => {
+                // First what waits for the device, which tells whether it is broken.
+                drop(uploading);
+                drop(held);
+                Err(error)
+            }
+        }
     }
 
     fn download(&self, stream: &Stream, outputs: Buffer) -> Result<Buffer, Error> {
-        let Buffer { uploading, content } = outputs;
+        // The last one to be dropped, where this fails, comes first.
+        let Buffer {
+            held,
+            content,
+            uploading,
+        } = outputs;
         let mut pairs = Vec::new();
         let mut landed = Vec::new();
-        for output in self.ready(content)?.into_iter().flatten() {
+        for output in self.ready(content)?.take().into_iter().flatten() {
             landed.push(match output {
                 Placed::Host(tensor) => Some(tensor),
                 Placed::Device(tensor) => {
@@ -258,6 +305,7 @@ impl Device for Accelerator {
                 outputs: landed,
                 flight,
             },
+            held,
         })
     }
 
@@ -308,22 +356,13 @@ impl Device for Accelerator {
 }
 
 impl Accelerator {
-    fn ready(&self, content: Content) -> Result<Vec<Option<Placed>>, Error> {
+    fn ready(&self, content: Content) -> Result<Spared<Option<Placed>>, Error> {
         match content {
             Content::Placed(tensors) => Ok(tensors),
             Content::Downloading { .. } => {
                 let text = "the tensors are on their way to the host".to_owned();
                 Err(self.error(Failure::Operation(text)))
             }
-        }
-    }
-}
-
-impl Buffer {
-    fn of(tensors: Vec<Option<Placed>>, uploading: Option<InFlight<Vec<HostTensor>>>) -> Self {
-        Self {
-            uploading,
-            content: Content::Placed(tensors),
         }
     }
 }

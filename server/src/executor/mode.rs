@@ -376,7 +376,7 @@ fn first(inline: bool) -> Path {
 
 /// Pieces of a batch that are tried. More could gain little: the first and the last piece's copies
 /// are all that is left to hide.
-const MOST_PIECES: usize = 8;
+pub(super) const MOST_PIECES: usize = 8;
 
 /// What a further piece must gain for a cut to be tried: what it costs the host to enqueue, and what
 /// it takes for a clock of the host to tell the two apart.

@@ -27,11 +27,6 @@ use crate::{
 mod call_spec;
 mod metadata;
 
-/// Runners for each instance on an accelerator. A runner is taken until the accelerator is done
-/// with its pass, while the host goes on to the next one: as many as a pipeline has passes in
-/// flight, and one more. A runner has no weights of its own.
-const RUNNERS_IN_FLIGHT: usize = 4;
-
 /// How libtorch tells that a package's own code failed; nothing else is passed on.
 const UNTOLD: &str = "API call failed";
 
@@ -44,12 +39,28 @@ pub struct Aoti {
 }
 
 /// How instances run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Threads within one operation; OpenMP keeps this number for each calling thread.
     pub intra_op_threads: usize,
-    /// The most instances that run on one device.
-    pub instances: usize,
+    /// Where each instance runs.
+    pub instances: Vec<Location>,
+    /// The most passes of an instance that may be under way on an accelerator.
+    pub passes: usize,
+}
+
+impl Settings {
+    /// Returns how many runners the package needs at `location`. On an accelerator a runner is taken
+    /// until the pass is over, while the host goes on to the next one. It has no weights of its own,
+    /// and loads its kernels when it first runs.
+    fn runners(&self, location: Location) -> usize {
+        let instances = self.instances.iter().filter(|at| **at == location).count();
+        let passes = match location {
+            Location::Host => 1,
+            Location::Accelerator(_) => self.passes,
+        };
+        instances.saturating_mul(passes).max(1)
+    }
 }
 
 #[derive(Debug)]
@@ -149,11 +160,7 @@ impl Model for Aoti {
 impl Plan {
     /// Loads the package and finds the configuration's tensors in it.
     fn link(&self, location: Location) -> Result<Linked, Error> {
-        let runners = self.settings.instances
-            * match location {
-                Location::Host => 1,
-                Location::Accelerator(_) => RUNNERS_IN_FLIGHT,
-            };
+        let runners = self.settings.runners(location);
         let fails = |text: String| unloadable(&self.file, &text);
         let package = Package::load(&self.file, runners, location).map_err(fails)?;
         let spec = package.call_spec().and_then(|text| CallSpec::parse(&text));
@@ -297,5 +304,36 @@ fn run_failure(text: &str) -> String {
         "the package's code failed, and wrote why to the server's standard error".to_owned()
     } else {
         concise(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::{Config, MicroBatches};
+
+    #[test]
+    fn there_is_a_runner_for_each_pass_that_may_be_under_way_at_a_place() {
+        let gpu = Location::Accelerator;
+        let runners = |micro_batches: &str, max_batch_size, at| {
+            let config = Config {
+                micro_batches: micro_batches.parse::<MicroBatches>().unwrap(),
+                ..Config::default()
+            };
+            let settings = Settings {
+                intra_op_threads: 1,
+                instances: vec![gpu(0), gpu(0), gpu(1), Location::Host],
+                passes: config.passes_in_flight(max_batch_size),
+            };
+            settings.runners(at)
+        };
+        assert_eq!(runners("off", 64, gpu(0)), 2 * 3);
+        assert_eq!(runners("off", 64, gpu(1)), 3);
+        assert_eq!(runners("12", 64, gpu(1)), 3 * 12);
+        assert_eq!(runners("auto", 64, gpu(1)), 3 * 8);
+        assert_eq!(runners("auto", 2, gpu(1)), 3 * 2);
+        assert_eq!(runners("auto", 0, gpu(1)), 3);
+        assert_eq!(runners("auto", 64, Location::Host), 1);
+        assert_eq!(runners("off", 1, gpu(5)), 1);
     }
 }

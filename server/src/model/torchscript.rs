@@ -224,9 +224,12 @@ impl Model for TorchScript {
         Ok(Box::new(Loaded::new(plan, copy, location)))
     }
 
-    fn facts(&self) -> Vec<(&'static str, String)> {
+    fn facts(&self, locations: &[Location]) -> Vec<(&'static str, String)> {
         vec![
-            ("FOREBAY_FORM", self.form()),
+            (
+                "FOREBAY_FORM",
+                forms(self.plan.on_host, self.plan.elsewhere, locations),
+            ),
             ("FOREBAY_FORM_REASON", self.why.clone()),
         ]
     }
@@ -289,6 +292,18 @@ impl Plan {
     }
 }
 
+/// Tells the form that runs at `locations`; both, where it differs between the CPU and accelerators.
+fn forms(on_host: Form, elsewhere: Form, locations: &[Location]) -> String {
+    let is_used = |host| locations.iter().any(|at| (*at == Location::Host) == host);
+    match (is_used(true), is_used(false)) {
+        (true, true) if on_host != elsewhere => {
+            format!("{on_host} on the CPU, {elsewhere} on accelerators")
+        }
+        (false, true) => elsewhere.to_string(),
+        _ => on_host.to_string(),
+    }
+}
+
 /// Sets libtorch's thread count for the calling thread, once: MKL and OpenMP keep it per thread.
 pub(super) fn limit_threads(threads: usize) {
     thread_local! {
@@ -298,5 +313,23 @@ pub(super) fn limit_threads(threads: usize) {
         && let Ok(threads) = i32::try_from(threads)
     {
         tch::set_num_threads(threads);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_told_of_the_places_that_are_used() {
+        let [cpu, gpu] = [Location::Host, Location::Accelerator(1)];
+        let told = |locations: &[Location]| forms(Form::Saved, Form::Optimized, locations);
+        assert_eq!(told(&[cpu, cpu]), "saved");
+        assert_eq!(told(&[gpu]), "optimized");
+        assert_eq!(
+            told(&[gpu, cpu]),
+            "saved on the CPU, optimized on accelerators"
+        );
+        assert_eq!(forms(Form::Frozen, Form::Frozen, &[cpu, gpu]), "frozen");
     }
 }

@@ -69,10 +69,11 @@ impl Loader {
     pub fn load(&self, entry: &ModelEntry, version: &Version) -> Result<Served, Error> {
         let settings = &entry.settings;
         let places = place::places(&self.devices, &settings.instances)?;
+        let locations = locations(&places);
         let model = open(
             settings,
             version,
-            (self.intra_op_threads, places.len()),
+            (self.intra_op_threads, self.executor, &locations),
             &self.pool,
         )?;
         let scheduler = Arc::new(Scheduler::new(
@@ -94,7 +95,7 @@ impl Loader {
         let mut served = Served {
             name: settings.name.clone(),
             version: version.number,
-            settings: with_facts(settings, &*model),
+            settings: with_facts(settings, &*model, &locations),
             scheduler,
             statistics,
             devices: place::distinct(&places),
@@ -184,16 +185,30 @@ pub fn try_load(
     version: &Version,
     devices: &Devices,
 ) -> Result<Vec<(&'static str, String)>, Error> {
-    let instances = place::places(devices, &entry.settings.instances)?.len();
-    let model = open(&entry.settings, version, (1, instances), &Pool::new(0))?;
-    model.instance(Location::Host)?;
-    Ok(model.facts())
+    let settings = &entry.settings;
+    let places = place::places(devices, &settings.instances)?;
+    let locations = locations(&places);
+    let config = executor::Config::default();
+    let model = open(settings, version, (1, config, &locations), &Pool::new(0))?;
+    for place in place::distinct(&places) {
+        model.instance(place.location())?;
+    }
+    Ok(model.facts(&locations))
+}
+
+/// Returns where the memory of each place lies.
+fn locations(places: &[AnyDevice]) -> Vec<Location> {
+    places.iter().map(AnyDevice::location).collect()
 }
 
 /// Adds what was found out about the model to the parameters that the protocol shows.
-fn with_facts(settings: &ModelSettings, model: &dyn Model) -> ModelSettings {
+fn with_facts(
+    settings: &ModelSettings,
+    model: &dyn Model,
+    locations: &[Location],
+) -> ModelSettings {
     let mut settings = settings.clone();
-    for (name, string_value) in model.facts() {
+    for (name, string_value) in model.facts(locations) {
         let value = ModelParameter { string_value };
         settings.config.parameters.insert(name.to_owned(), value);
     }
@@ -203,7 +218,7 @@ fn with_facts(settings: &ModelSettings, model: &dyn Model) -> ModelSettings {
 fn open(
     settings: &ModelSettings,
     version: &Version,
-    (intra_op_threads, instances): (usize, usize),
+    (intra_op_threads, config, locations): (usize, executor::Config, &[Location]),
     pool: &Pool,
 ) -> Result<Box<dyn Model>, Error> {
     let signature = settings.signature.clone();
@@ -212,7 +227,11 @@ fn open(
         Backend::Aoti => {
             let aoti = model::AotiSettings {
                 intra_op_threads,
-                instances,
+                instances: locations.to_vec(),
+                passes: settings
+                    .executor
+                    .over(config)
+                    .passes_in_flight(settings.max_batch_size),
             };
             let file = &version.file;
             Box::new(model::Aoti::load(file, signature, aoti, pool.clone())?)

@@ -37,7 +37,7 @@ pub struct Failed {
 pub(super) struct Warmup<'a> {
     pub(super) settings: &'a ModelSettings,
     pub(super) pipelines: &'a [Pipeline],
-    /// What the sizes that nobody asked for may take together.
+    /// What the sizes that nobody asked for may take together, from when the first of them is warm.
     pub(super) limit: Duration,
 }
 

@@ -52,6 +52,15 @@ impl DeviceTensor {
         &self.tensor
     }
 
+    /// Returns another owner of the same memory.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            tensor: self.tensor.shallow_clone(),
+            datatype: self.datatype,
+            shape: self.shape.clone(),
+        }
+    }
+
     /// Hands libtorch's tensor over.
     pub(crate) fn into_tensor(self) -> Tensor {
         self.tensor

@@ -31,8 +31,9 @@ const OUT_OF_MEMORY: [&str; 8] = [
 const HOST_OUT_OF_MEMORY: &str = "DefaultCPUAllocator: can't allocate memory";
 
 /// The errors of the CUDA runtime after which, by its documentation, the process must be started
-/// anew, and those of broken hardware: the texts of `cudaGetErrorString`.
-const FINAL: [&str; 12] = [
+/// anew, those of broken hardware, and those of a device that is gone: the texts of
+/// `cudaGetErrorString`.
+const FINAL: [&str; 16] = [
     "an illegal memory access was encountered",
     "device-side assert triggered",
     "unspecified launch failure",
@@ -45,6 +46,10 @@ const FINAL: [&str; 12] = [
     "operation not supported on global/shared address space",
     "invalid program counter",
     "the launch timed out and was terminated",
+    "unknown error",
+    "no CUDA-capable device is detected",
+    "all CUDA-capable devices are busy or unavailable",
+    "CUDA-capable device(s) is/are busy or unavailable",
 ];
 
 /// Tells what kind of failure `text` is about.

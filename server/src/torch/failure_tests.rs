@@ -61,6 +61,19 @@ fn an_error_that_stays_is_told_from_the_texts_of_the_runtime() {
 }
 
 #[test]
+fn a_device_that_is_gone_is_told_from_the_texts_of_the_runtime() {
+    for text in [
+        "CUDA error: unknown error\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: no CUDA-capable device is detected",
+        "CUDA error: all CUDA-capable devices are busy or unavailable",
+        "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+    ] {
+        assert_eq!(classify(text), Failure::Final, "{text}");
+    }
+    assert_eq!(classify("an unknown error"), Failure::Other);
+}
+
+#[test]
 fn other_texts_fail_a_batch_only() {
     for text in [
         "",

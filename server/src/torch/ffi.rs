@@ -53,6 +53,7 @@ unsafe extern "C" {
     fn fb_module_free(module: *mut FbModule);
     fn fb_module_is_pure(module: *const FbModule) -> bool;
     fn fb_profiling(on: bool);
+    fn fb_leave(status: c_int) -> !;
     fn fb_module_schema(module: *mut FbModule, error: *mut *mut c_char) -> *mut c_char;
     fn fb_module_forward(
         module: *mut FbModule,
@@ -163,6 +164,13 @@ impl PureModule {
     pub(super) fn forward(&self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
         self.0.pass(arguments)
     }
+}
+
+/// Ends the process with `status` at once. Unlike [`std::process::exit`] this runs no destructor of a
+/// library, which would take from threads that are within libtorch what they use.
+pub(crate) fn leave(status: u8) -> ! {
+    // SAFETY: ending the process has no requirements.
+    unsafe { fb_leave(status.into()) }
 }
 
 /// Sets whether the graphs of all modules are specialised for what their first passes saw.

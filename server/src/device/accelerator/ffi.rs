@@ -13,6 +13,7 @@ use std::{
     ptr::{self, NonNull},
 };
 
+use super::Broken;
 use crate::torch;
 
 mod flight;
@@ -133,11 +134,11 @@ fn call<T>(run: impl FnOnce(*mut FbFailure) -> T, failed: fn(&T) -> bool) -> Res
         return Ok(result);
     }
     let text = take_text(failure.text).unwrap_or_default();
-    Err(match failure.kind {
-        1 => Failure::OutOfMemory(text),
-        // Told by the text, as within a pass: not every error of a device stays.
-        2 if torch::classify(&text) == torch::Failure::Final => Failure::Final(text),
-        _ => Failure::Operation(text),
+    // Told by the text, as within a pass, save where the exception's class already tells.
+    Err(match (failure.kind, torch::classify(&text)) {
+        (1, _) | (_, torch::Failure::OutOfMemory) => Failure::OutOfMemory(text),
+        (_, torch::Failure::Final) => Failure::Final(text),
+        (_, torch::Failure::Other) => Failure::Operation(text),
     })
 }
 

@@ -39,10 +39,11 @@ impl<T> InFlight<T> {
     }
 
     fn wait(&self) -> Result<(), Failure> {
-        match &self.done {
+        let waited = match &self.done {
             Some(done) => done.synchronize(),
             None => self.stream.synchronize(),
-        }
+        };
+        waited.inspect_err(|failure| self.stream.broken().note(failure))
     }
 }
 

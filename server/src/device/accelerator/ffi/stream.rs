@@ -9,7 +9,7 @@ use crate::{memory::HostBuf, tensor::HostTensor, torch::DeviceTensor};
 
 /// A queue of operations of a device.
 #[derive(Debug)]
-pub(in super::super) struct Stream(NonNull<FbStream>);
+pub(in super::super) struct Stream(NonNull<FbStream>, Broken);
 
 // SAFETY: a stream of the shim is a plain value, which no call changes.
 unsafe impl Send for Stream {}
@@ -17,11 +17,16 @@ unsafe impl Send for Stream {}
 unsafe impl Sync for Stream {}
 
 impl Stream {
-    pub(in super::super) fn open(device: u32) -> Result<Arc<Self>, Failure> {
+    /// Opens a stream, which notes in `broken` what waits in vain tell.
+    pub(in super::super) fn open(device: u32, broken: Broken) -> Result<Arc<Self>, Failure> {
         let device = i32::try_from(device).unwrap_or(i32::MAX);
         // SAFETY: `failure` lives during the call.
         let stream = make(|failure| unsafe { fb_stream_new(device, failure) })?;
-        Ok(Arc::new(Self(stream)))
+        Ok(Arc::new(Self(stream, broken)))
+    }
+
+    pub(super) fn broken(&self) -> &Broken {
+        &self.1
     }
 
     pub(in super::super) fn synchronize(&self) -> Result<(), Failure> {

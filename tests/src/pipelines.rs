@@ -6,7 +6,9 @@
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::Arc,
+    task,
     time::{Duration, Instant},
 };
 
@@ -22,7 +24,7 @@ use forebay_server::{
     memory::Pool,
     model,
     repository::{DynamicBatching, Scheduling},
-    request::{Job, Reply, Timings},
+    request::{Answer, Job, Reply, Timings},
     scheduler::{Pending, Scheduler},
     signature::{Signature, TensorSpec},
     statistics::Statistics,
@@ -56,6 +58,7 @@ pub struct Bench {
     input: Tensor,
     rows: usize,
     budget: Budget,
+    spins: bool,
 }
 
 impl Bench {
@@ -117,7 +120,14 @@ impl Bench {
             input: Tensor::new("x", DataType::Uint8, shape, vec![7; rows * ROW_BYTES])?,
             rows,
             budget,
+            spins: false,
         })
+    }
+
+    /// Makes the client spin for its answers, where batches take so little that it would count on
+    /// which core the host wakes a client that sleeps: beside the executor, or in its place.
+    pub fn spin(&mut self) {
+        self.spins = true;
     }
 
     /// Answers `requests` requests, with up to `in_flight` at a time. Returns the time from the answer
@@ -133,8 +143,12 @@ impl Bench {
                 while pending.len() < in_flight && answered + pending.len() < requests {
                     pending.push_back(self.submit()?);
                 }
-                let next = pending.pop_front().context("have a request in flight")?;
-                let answer = next.await?;
+                let mut next = pending.pop_front().context("have a request in flight")?;
+                let answer = if self.spins {
+                    spin(&mut next)?
+                } else {
+                    next.await?
+                };
                 anyhow::ensure!(
                     answer.outputs[0].data().len() == self.rows * ROW_BYTES,
                     "an answer was cut short"
@@ -182,6 +196,18 @@ impl Drop for Bench {
         if let Some(pipeline) = self.pipeline.take() {
             pipeline.join();
         }
+    }
+}
+
+fn spin(pending: &mut Pending) -> anyhow::Result<Answer> {
+    // tokio would have a task that polls so often yield, and let it wait for ever.
+    let mut pending = pin!(tokio::task::unconstrained(pending));
+    let mut context = task::Context::from_waker(task::Waker::noop());
+    loop {
+        if let task::Poll::Ready(answer) = pending.as_mut().poll(&mut context) {
+            return Ok(answer?);
+        }
+        std::hint::spin_loop();
     }
 }
 

@@ -21,10 +21,11 @@ use serde::{Deserialize, Serialize};
 use super::micro::MicroBatches;
 
 mod contest;
+mod costs;
 mod window;
 
 use contest::{Contest, Trial};
-use window::Window;
+use costs::Costs;
 
 /// How the batches of a model run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,10 +106,6 @@ struct Size {
     in_company: Contest,
     costs: Costs,
 }
-
-/// The times of the stages of batches that were not cut: h2d, compute, d2h.
-#[derive(Debug, Default)]
-struct Costs([Window; 3]);
 
 #[derive(Debug, Clone, Copy)]
 struct Completion {
@@ -381,24 +378,6 @@ pub(super) const MOST_PIECES: usize = 8;
 /// What a further piece must gain for a cut to be tried: what it costs the host to enqueue, and what
 /// it takes for a clock of the host to tell the two apart.
 const PIECE: Duration = Duration::from_micros(100);
-
-impl Costs {
-    fn add(&mut self, stages: [Duration; 3]) {
-        for (window, took) in self.0.iter_mut().zip(stages) {
-            window.add(took);
-        }
-    }
-
-    /// Returns the time of all stages, and of the slowest.
-    fn all_and_slowest(&self) -> Option<[Duration; 2]> {
-        let [h2d, compute, d2h] = &self.0;
-        let stages = [h2d.median()?, compute.median()?, d2h.median()?];
-        Some([
-            stages.iter().sum(),
-            stages.into_iter().max().unwrap_or_default(),
-        ])
-    }
-}
 
 #[cfg(test)]
 mod tests;

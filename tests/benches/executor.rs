@@ -214,12 +214,10 @@ fn compared(
     let (mut ratios, mut round, mut rounds) = (Vec::new(), 0, ROUNDS);
     let (mut inline_count, mut count) = (0, 0);
     while round < rounds {
-        let (mut auto, mut inline) = (start(auto())?, start(whole(Mode::Inline))?);
+        let (auto, inline) = (start(auto())?, start(whole(Mode::Inline))?);
         let each = inline.run(20, load.in_flight, 0)? / 20;
         let (warm_up, block, pairs) = if each < SHORT {
             rounds = SHORT_ROUNDS;
-            auto.spin();
-            inline.spin();
             (SHORT_WARM_UP, SHORT_BLOCK, SHORT_PAIRS)
         } else {
             (WARM_UP, BLOCK, PAIRS)

@@ -6,9 +6,8 @@
 
 use std::{
     collections::VecDeque,
-    pin::pin,
+    num::NonZeroUsize,
     sync::Arc,
-    task,
     time::{Duration, Instant},
 };
 
@@ -24,7 +23,7 @@ use forebay_server::{
     memory::Pool,
     model,
     repository::{DynamicBatching, Scheduling},
-    request::{Answer, Job, Reply, Timings},
+    request::{Job, Reply, Timings},
     scheduler::{Pending, Scheduler},
     signature::{Signature, TensorSpec},
     statistics::Statistics,
@@ -58,7 +57,6 @@ pub struct Bench {
     input: Tensor,
     rows: usize,
     budget: Budget,
-    spins: bool,
 }
 
 impl Bench {
@@ -120,14 +118,7 @@ impl Bench {
             input: Tensor::new("x", DataType::Uint8, shape, vec![7; rows * ROW_BYTES])?,
             rows,
             budget,
-            spins: false,
         })
-    }
-
-    /// Makes the client spin for its answers, where batches take so little that it would count on
-    /// which core the host wakes a client that sleeps: beside the executor, or in its place.
-    pub fn spin(&mut self) {
-        self.spins = true;
     }
 
     /// Answers `requests` requests, with up to `in_flight` at a time. Returns the time from the answer
@@ -143,12 +134,8 @@ impl Bench {
                 while pending.len() < in_flight && answered + pending.len() < requests {
                     pending.push_back(self.submit()?);
                 }
-                let mut next = pending.pop_front().context("have a request in flight")?;
-                let answer = if self.spins {
-                    spin(&mut next)?
-                } else {
-                    next.await?
-                };
+                let next = pending.pop_front().context("have a request in flight")?;
+                let answer = next.await?;
                 anyhow::ensure!(
                     answer.outputs[0].data().len() == self.rows * ROW_BYTES,
                     "an answer was cut short"
@@ -199,18 +186,6 @@ impl Drop for Bench {
     }
 }
 
-fn spin(pending: &mut Pending) -> anyhow::Result<Answer> {
-    // tokio would have a task that polls so often yield, and let it wait for ever.
-    let mut pending = pin!(tokio::task::unconstrained(pending));
-    let mut context = task::Context::from_waker(task::Waker::noop());
-    loop {
-        if let task::Poll::Ready(answer) = pending.as_mut().poll(&mut context) {
-            return Ok(answer?);
-        }
-        std::hint::spin_loop();
-    }
-}
-
 /// Returns a configuration of `mode` that cuts no batch.
 pub fn whole(mode: Mode) -> Config {
     Config {
@@ -223,6 +198,14 @@ pub fn whole(mode: Mode) -> Config {
 /// Returns a configuration in which everything is measured.
 pub fn auto() -> Config {
     Config::default()
+}
+
+/// Returns a configuration that cuts batches into `pieces`.
+pub fn pieces(pieces: NonZeroUsize) -> Config {
+    Config {
+        micro_batches: MicroBatches::Pieces(pieces),
+        ..Config::default()
+    }
 }
 
 fn pool() -> Pool {

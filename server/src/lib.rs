@@ -22,7 +22,6 @@ pub mod error;
 pub mod executor;
 pub mod grpc;
 pub mod inference;
-pub mod memory;
 pub mod model;
 pub mod registry;
 pub mod repository;
@@ -35,3 +34,5 @@ pub mod telemetry;
 pub mod tensor;
 pub mod torch;
 pub mod transport;
+
+pub use forebay_spill::memory;

@@ -13,8 +13,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+mod piece;
 mod slab;
 
+pub use piece::Piece;
 use slab::Slab;
 pub use slab::{Pinner, Region};
 

@@ -1,0 +1,105 @@
+//! What moves bytes between memory and the files of one disk.
+//!
+//! An engine is driven by one thread: operations are pushed, started together, and waited for. It
+//! knows files, offsets and pieces, and nothing of tensors, extents or checksums.
+//!
+//! Invariant: an engine owns the memory and the file of an operation until it hands back its
+//! [`Done`], and every operation that was pushed is handed back exactly once.
+
+use std::{fmt, fs::File, io, sync::Arc, time::Duration};
+
+use crate::memory::Piece;
+
+/// Moves bytes between memory and the files of one disk.
+pub trait Engine: Send + fmt::Debug {
+    /// Returns its name, for logs and metrics: `io_uring`, `psync`.
+    fn name(&self) -> &'static str;
+
+    /// Returns how many operations may be in flight.
+    fn depth(&self) -> usize;
+
+    /// Makes buffers known to the kernel, once, before the first operation, and names them. Without
+    /// the right to lock so much memory they stay what they are. Returns whether they are known.
+    fn register(&mut self, buffers: &mut [Piece]) -> bool;
+
+    /// Adds a file, which operations then name.
+    ///
+    /// # Errors
+    /// The engine has no room for another file.
+    fn add_file(&mut self, file: Arc<File>) -> io::Result<FileId>;
+
+    /// Takes an operation; it starts with the next [`wait`](Self::wait) at the latest. The caller
+    /// pushes no more than [`depth`](Self::depth) before they complete. One that cannot be started
+    /// completes with its error.
+    fn push(&mut self, op: Op);
+
+    /// Starts what was pushed and sleeps until an operation completes, the alarm rings, or `timeout`
+    /// passes. Adds all that has completed to `done`.
+    fn wait(&mut self, timeout: Option<Duration>, done: &mut Vec<Done>);
+
+    /// Returns what ends a [`wait`](Self::wait) from another thread; one that rings while nobody
+    /// waits ends the next wait at once.
+    fn alarm(&self) -> Alarm;
+}
+
+/// Names a file of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId(pub u32);
+
+/// Which way the bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the file into the memory.
+    Read,
+    /// From the memory into the file.
+    Write,
+}
+
+/// One transfer: all of `memory`, at `offset` of the file.
+#[derive(Debug)]
+pub struct Op {
+    /// What the caller knows it by.
+    pub id: u64,
+    /// Which way the bytes go.
+    pub direction: Direction,
+    /// Where to or from.
+    pub file: FileId,
+    /// Where in the file, in bytes: a multiple of the alignment.
+    pub offset: u64,
+    /// The memory.
+    pub memory: Piece,
+    /// Bytes of the memory, at its begin, that are done already: a short transfer goes on behind
+    /// them. A multiple of the alignment.
+    pub skip: usize,
+}
+
+/// A transfer that has ended.
+#[derive(Debug)]
+pub struct Done {
+    /// The operation, with its memory.
+    pub op: Op,
+    /// How many bytes went, behind `skip`: fewer than asked for is a short transfer.
+    pub result: io::Result<usize>,
+}
+
+/// Ends a wait from another thread.
+#[derive(Clone)]
+pub struct Alarm(Arc<dyn Fn() + Send + Sync>);
+
+impl Alarm {
+    /// Makes an alarm of what rings it.
+    pub fn new(ring: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ring))
+    }
+
+    /// Ends the wait.
+    pub fn ring(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Alarm")
+    }
+}

@@ -77,6 +77,15 @@ impl Tensor {
         &self.data
     }
 
+    /// Puts other memory with as many bytes of elements in the place of its own.
+    ///
+    /// # Panics
+    /// If there are more bytes, or fewer.
+    pub fn with_data(self, data: Bytes) -> Self {
+        assert_eq!(data.len(), self.data.len(), "a tensor keeps its size");
+        Self { data, ..self }
+    }
+
     /// Takes the tensor apart.
     pub fn into_parts(self) -> (String, DataType, Shape, Bytes) {
         (self.name, self.datatype, self.shape, self.data)

@@ -20,6 +20,7 @@ use crate::{
     scheduler::Pending,
     signature::Signature,
     telemetry::{RequestSpan, Tracer},
+    tensor,
 };
 
 /// Answers requests.
@@ -95,9 +96,16 @@ impl Inference {
                 ]
             });
         let (reply, answer) = Reply::channel();
+        let mut inputs = request.inputs;
+        if let Some(pool) = &served.align_in {
+            inputs = inputs
+                .into_iter()
+                .map(|input| tensor::aligned(input, pool))
+                .collect();
+        }
         let job = Job {
             model: request.model_name,
-            inputs: in_order(request.inputs, &served.settings.signature),
+            inputs: in_order(inputs, &served.settings.signature),
             rows,
             deadline,
             sequence,

@@ -48,6 +48,8 @@ pub struct Scheduler {
 struct State {
     queue: Queue,
     closed: bool,
+    /// Instances that wait for a change: without any, telling of it would be a system call for nothing.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Scheduler {
             state: Mutex::new(State {
                 queue,
                 closed: false,
+                waiting: 0,
             }),
             changed: Condvar::new(),
             max_items,
@@ -133,7 +136,7 @@ impl Scheduler {
                 }
             }
         };
-        self.wake(&state.queue);
+        self.wake(&state);
         drop(state);
         Ok(Pending {
             answer,
@@ -145,8 +148,9 @@ impl Scheduler {
 
     /// Wakes who can take what waits: any one instance takes a batch, but a job of a sequence has
     /// only one taker.
-    fn wake(&self, queue: &Queue) {
-        match queue {
+    fn wake(&self, state: &State) {
+        match state.queue {
+            _ if state.waiting == 0 => {}
             Queue::Batches(_) => self.changed.notify_one(),
             Queue::Sequences(_) => self.changed.notify_all(),
         }
@@ -177,7 +181,7 @@ impl Scheduler {
                 Decision::Ready(jobs) => {
                     // What is left may make a batch for another instance, which this wake-up took.
                     if !state.queue.is_empty() || closed {
-                        self.wake(&state.queue);
+                        self.wake(&state);
                     }
                     return Some(jobs);
                 }
@@ -188,6 +192,7 @@ impl Scheduler {
                 Decision::Idle => None,
                 Decision::Until(until) => Some(until),
             };
+            state.waiting += 1;
             state = match until {
                 None => self
                     .changed
@@ -199,6 +204,7 @@ impl Scheduler {
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+            state.waiting -= 1;
         }
     }
 

@@ -26,6 +26,8 @@ struct State {
     running: usize,
     /// Whether none may begin.
     closed: bool,
+    /// Threads that wait for a change: without any, telling of it would be a system call for nothing.
+    waiting: usize,
 }
 
 impl Depth {
@@ -63,10 +65,23 @@ impl Depth {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let waited = self.changed.wait(state);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    /// Changes the state, and tells who waits for that.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let waited_for = state.waiting > 0;
+        drop(state);
+        if waited_for {
+            self.changed.notify_all();
+        }
     }
 }
 
@@ -76,8 +91,7 @@ pub(super) struct Alone<'a>(&'a Depth);
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        self.0.lock().closed = false;
-        self.0.changed.notify_all();
+        self.0.change(|state| state.closed = false);
     }
 }
 
@@ -104,8 +118,7 @@ impl Room {
     /// Notes that the batch has no memory of the device any more.
     pub(super) fn set_aside(&self) {
         if self.runs.swap(false, Ordering::Relaxed) {
-            self.depth.lock().running -= 1;
-            self.depth.changed.notify_all();
+            self.depth.change(|state| state.running -= 1);
         }
     }
 }

@@ -92,6 +92,12 @@ impl Loader {
             budget: self.budget.clone(),
             statistics: Arc::clone(&statistics),
         });
+        // Requests that are joined are copied then, and a device's own memory takes a copy anyway.
+        let in_place = !scheduler.joins()
+            && settings.backend != Backend::Identity
+            && places
+                .iter()
+                .all(|place| matches!(place, AnyDevice::Cpu(_)));
         let mut served = Served {
             name: settings.name.clone(),
             version: version.number,
@@ -99,6 +105,7 @@ impl Loader {
             scheduler,
             statistics,
             devices: place::distinct(&places),
+            align_in: in_place.then(|| self.pool.clone()),
             pipelines: Mutex::default(),
         };
         let started = self

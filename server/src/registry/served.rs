@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
-    device::AnyDevice, executor::Pipeline, repository::ModelSettings, scheduler::Scheduler,
-    statistics::Statistics,
+    device::AnyDevice, executor::Pipeline, memory::Pool, repository::ModelSettings,
+    scheduler::Scheduler, statistics::Statistics,
 };
 
 /// One version of a model, ready for requests.
@@ -22,6 +22,9 @@ pub struct Served {
     pub statistics: Arc<Statistics>,
     /// Where its instances run, each device once.
     pub devices: Vec<AnyDevice>,
+    /// Where inputs that are not aligned are copied to when they come, since passes read requests
+    /// where they lie.
+    pub align_in: Option<Pool>,
     /// Its instances; taken when they are joined.
     pub(super) pipelines: Mutex<Vec<Pipeline>>,
 }

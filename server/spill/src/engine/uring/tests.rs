@@ -102,6 +102,27 @@ fn an_operation_that_ends_late_does_not_hold_up_others() {
     assert_eq!(&late.op.memory[..4], b"now\0");
 }
 
+#[test]
+fn an_alarm_ends_a_wait_while_an_operation_is_in_flight() {
+    let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
+    let mut rig = Kind::Uring.rig(1 << 20);
+    let pipe = (rig.engine.add_file(Arc::new(source.into()))).expect("it has room");
+    let mut late = rig.op(1, Direction::Read, 0, rig.piece(ALIGNMENT, 0));
+    late.file = pipe;
+    rig.engine.push(late);
+    let alarm = rig.engine.alarm();
+    for _ in 0..2 {
+        let (begin, mut done) = (Instant::now(), Vec::new());
+        thread::scope(|scope| {
+            scope.spawn(|| alarm.ring());
+            rig.engine.wait(Some(PATIENCE), &mut done);
+        });
+        assert!(begin.elapsed() < PATIENCE && done.is_empty());
+    }
+    drop(sink);
+    assert_eq!(rig.in_order(1).remove(0).result.ok(), Some(0));
+}
+
 /// Driving from a second thread is the one thing that the kernel refuses for good.
 #[test]
 fn a_ring_that_is_of_no_use_fails_all_and_frees_nothing_in_flight() {

@@ -2,3 +2,5 @@
 
 pub mod engine;
 pub mod memory;
+#[cfg(target_os = "linux")]
+pub mod segment;

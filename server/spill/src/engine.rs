@@ -5,10 +5,19 @@
 //!
 //! Invariant: an engine owns the memory and the file of an operation until it hands back its
 //! [`Done`], and every operation that was pushed is handed back exactly once.
+//!
+//! Dropping an engine waits for what is in flight; what has not started may then not be done.
 
 use std::{fmt, fs::File, io, sync::Arc, time::Duration};
 
 use crate::memory::Piece;
+
+#[cfg(target_os = "linux")]
+pub mod choose;
+pub mod fault;
+mod psync;
+#[cfg(target_os = "linux")]
+mod uring;
 
 /// Moves bytes between memory and the files of one disk.
 pub trait Engine: Send + fmt::Debug {
@@ -20,6 +29,7 @@ pub trait Engine: Send + fmt::Debug {
 
     /// Makes buffers known to the kernel, once, before the first operation, and names them. Without
     /// the right to lock so much memory they stay what they are. Returns whether they are known.
+    /// A piece that one engine knows is not for another.
     fn register(&mut self, buffers: &mut [Piece]) -> bool;
 
     /// Adds a file, which operations then name.
@@ -34,7 +44,7 @@ pub trait Engine: Send + fmt::Debug {
     fn push(&mut self, op: Op);
 
     /// Starts what was pushed and sleeps until an operation completes, the alarm rings, or `timeout`
-    /// passes. Adds all that has completed to `done`.
+    /// passes. Adds all that has completed to `done`. It may end early with nothing.
     fn wait(&mut self, timeout: Option<Duration>, done: &mut Vec<Done>);
 
     /// Returns what ends a [`wait`](Self::wait) from another thread; one that rings while nobody
@@ -73,6 +83,48 @@ pub struct Op {
     pub skip: usize,
 }
 
+/// The most that the kernel moves in one transfer.
+const MAX_TRANSFER_BYTES: usize = 0x7fff_f000;
+
+impl Op {
+    /// Returns where in the file the transfer begins and how long it is.
+    ///
+    /// An offset of all ones would mean the file's own position to the kernel, not an error.
+    fn range(&self) -> io::Result<(u64, u32)> {
+        let left = self.memory.len().checked_sub(self.skip);
+        let bytes = left
+            .filter(|bytes| *bytes <= MAX_TRANSFER_BYTES)
+            .and_then(|bytes| u32::try_from(bytes).ok());
+        let begin = u64::try_from(self.skip)
+            .ok()
+            .and_then(|skip| self.offset.checked_add(skip));
+        bytes
+            .zip(begin)
+            .filter(|(bytes, begin)| *begin <= i64::MAX.unsigned_abs() - u64::from(*bytes))
+            .map(|(bytes, begin)| (begin, bytes))
+            .ok_or_else(|| {
+                let (skip, len, offset) = (self.skip, self.memory.len(), self.offset);
+                let text = format!("no transfer of {len} bytes less {skip} at offset {offset}");
+                io::Error::new(io::ErrorKind::InvalidInput, text)
+            })
+    }
+
+    /// Ends the operation.
+    fn done(self, result: io::Result<usize>) -> Done {
+        Done { op: self, result }
+    }
+}
+
+fn no_such_file(file: FileId) -> io::Error {
+    let text = format!("the engine has no file {}", file.0);
+    io::Error::new(io::ErrorKind::NotFound, text)
+}
+
+fn too_deep(depth: usize) -> io::Error {
+    let text = format!("{depth} operations are in flight already");
+    io::Error::new(io::ErrorKind::QuotaExceeded, text)
+}
+
 /// A transfer that has ended.
 #[derive(Debug)]
 pub struct Done {
@@ -103,3 +155,6 @@ impl fmt::Debug for Alarm {
         f.write_str("Alarm")
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -80,6 +80,42 @@ impl Piece {
         Arc::try_unwrap(last.buffer).map_err(|_| Vec::new())
     }
 
+    /// Cuts the piece at `at`: it keeps what is before, and what is behind is returned. Both belong to
+    /// the same registered buffer.
+    ///
+    /// # Panics
+    /// If `at` is not a multiple of [`ALIGNMENT`] within the piece.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Piece {
+        assert!(
+            at.is_multiple_of(ALIGNMENT) && at <= self.len,
+            "a piece of {} bytes is not cut at {at}",
+            self.len
+        );
+        let start = NonNull::from(&mut self[at..]).cast();
+        let tail = Piece {
+            buffer: Arc::clone(&self.buffer),
+            start,
+            len: self.len - at,
+            slot: self.slot,
+        };
+        self.len = at;
+        tail
+    }
+
+    /// Undoes [`split_off`](Self::split_off).
+    ///
+    /// # Panics
+    /// If `tail` is not what lies behind the piece in the same buffer.
+    pub fn unsplit(&mut self, tail: Piece) {
+        let behind: *const [u8] = &raw const self[self.len..];
+        assert!(
+            Arc::ptr_eq(&self.buffer, &tail.buffer) && behind.cast() == tail.start.as_ptr(),
+            "only neighbours of one buffer join"
+        );
+        self.len += tail.len;
+    }
+
     /// Names the piece as an engine's registered buffer.
     pub(crate) fn register(&mut self, slot: u16) {
         self.slot = Some(slot);
@@ -139,6 +175,24 @@ mod tests {
         assert!(buffer[2 * ALIGNMENT..].iter().all(|byte| *byte == 3));
         drop(buffer);
         assert_eq!(pool.usage().leased_bytes, 0);
+    }
+
+    #[test]
+    fn a_piece_is_cut_and_whole_again() {
+        let pool = Pool::new(1 << 20);
+        let mut whole = pool.lease(3 * ALIGNMENT).into_pieces(4 * ALIGNMENT);
+        let mut head = whole.pop().expect("one piece");
+        head.register(3);
+        head.fill(1);
+        let mut tail = head.split_off(ALIGNMENT);
+        tail.fill(2);
+        assert_eq!((head.len(), tail.len()), (ALIGNMENT, 2 * ALIGNMENT));
+        assert_eq!(tail.slot(), Some(3));
+        head.unsplit(tail);
+        assert_eq!(head.len(), 3 * ALIGNMENT);
+        assert!(head[..ALIGNMENT].iter().all(|byte| *byte == 1));
+        assert!(head[ALIGNMENT..].iter().all(|byte| *byte == 2));
+        assert!(Piece::join(vec![head]).is_ok());
     }
 
     #[test]

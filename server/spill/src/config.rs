@@ -1,0 +1,121 @@
+//! What a store is made of and how much it may take.
+//!
+//! Invariant: every queue and every file has a bound here.
+
+use std::path::PathBuf;
+
+use crate::{engine::choose::Choice, error::OpenError, extent::BLOCK};
+
+/// How many directories a store has at most.
+pub(crate) const DIRS_MAX: usize = 64;
+
+/// What a store is made of and how much it may take.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// One directory for each disk; tensors are striped over them.
+    pub dirs: Vec<PathBuf>,
+    /// Bytes of parked tensors, all directories together. Defaults to 64 GiB.
+    pub capacity_bytes: u64,
+    /// Bytes of a segment file. Defaults to 1 GiB.
+    pub segment_bytes: u64,
+    /// Bytes of tensors that wait to be written. A larger one is taken when none waits. Defaults to
+    /// 64 MiB.
+    pub write_queue_bytes: u64,
+    /// Tensors that wait to be written. Defaults to 16,384.
+    pub write_queue_items: usize,
+    /// What does the I/O. Defaults to what works best here.
+    pub engine: Choice,
+    /// Whether bytes are checked when they come back. Defaults to [`Checksum::Full`].
+    pub checksum: Checksum,
+    /// Whether bytes are encrypted on the disk, with a key that only this process ever has; it
+    /// replaces the checksum. Defaults to no.
+    pub encrypt: bool,
+    /// Bytes that are left free on each file system. Defaults to 1 GiB.
+    pub min_free_bytes: u64,
+    /// Whether a directory may lie in memory itself (tmpfs), for tests. Defaults to no.
+    pub allow_tmpfs: bool,
+}
+
+/// Whether bytes are checked when they come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checksum {
+    /// All of them, by CRC-32C.
+    #[default]
+    Full,
+    /// Not at all.
+    Off,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dirs: Vec::new(),
+            capacity_bytes: 64 << 30,
+            segment_bytes: 1 << 30,
+            write_queue_bytes: 64 << 20,
+            write_queue_items: 16_384,
+            engine: Choice::Auto,
+            checksum: Checksum::Full,
+            encrypt: false,
+            min_free_bytes: 1 << 30,
+            allow_tmpfs: false,
+        }
+    }
+}
+
+impl Config {
+    /// Returns the defaults for these directories.
+    pub fn new(dirs: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self {
+            dirs: dirs.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// A value is out of its range.
+    pub fn validate(&self) -> Result<(), OpenError> {
+        let fault = if self.dirs.is_empty() {
+            "a store needs a directory: set dirs"
+        } else if self.dirs.len() > DIRS_MAX {
+            "a store has at most 64 directories: shorten dirs"
+        } else if self.capacity_bytes < BLOCK {
+            "a store needs room for 4 KiB at least: raise capacity_bytes"
+        } else if self.segment_bytes == 0 || !self.segment_bytes.is_multiple_of(BLOCK) {
+            "segments are positive multiples of 4 KiB: change segment_bytes"
+        } else if self.write_queue_items == 0 {
+            "the write queue needs room for one tensor at least: raise write_queue_items"
+        } else {
+            return Ok(());
+        };
+        Err(OpenError::Config(fault))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_that_cannot_work_says_what_to_change() {
+        let good = Config::new(["/spill".into()]);
+        assert!(good.validate().is_ok());
+        let changes: [fn(&mut Config); 5] = [
+            |config| config.dirs.clear(),
+            |config| config.dirs = vec!["/spill".into(); 65],
+            |config| config.capacity_bytes = 100,
+            |config| config.segment_bytes = 5000,
+            |config| config.write_queue_items = 0,
+        ];
+        for change in changes {
+            let mut bad = good.clone();
+            change(&mut bad);
+            assert!(
+                matches!(bad.validate(), Err(OpenError::Config(_))),
+                "{bad:?}"
+            );
+        }
+    }
+}

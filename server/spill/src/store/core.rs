@@ -1,0 +1,303 @@
+//! All that the store knows, behind one lock: tensors, queues, space.
+//!
+//! The spill threads ask it what to do next and tell it what became of it; callers add tensors and
+//! reads. It does no I/O and wakes nobody: what is to happen outside of the lock is left in
+//! [`After`].
+//!
+//! Invariant: an extent is freed only when no operation in flight touches it, and memory only when
+//! none reads or fills it.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    config::Config,
+    error::Error,
+    extent::Space,
+    memory::HostBuf,
+    stats::{DirStats, Stats},
+};
+
+use super::{
+    entry::{Block, Entry, Memory, Part, ReadPart},
+    health::Health,
+};
+
+mod admit;
+mod after;
+mod read;
+mod settle;
+mod write;
+
+pub(super) use after::After;
+pub(super) use read::Lent;
+
+/// What a thread is to do next.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// Make a segment of so many bytes.
+    Grow(u64),
+    /// Write these, which lie side by side; from a buffer of the thread's own if `copy`.
+    Write {
+        parts: Vec<super::entry::WritePart>,
+        copy: bool,
+    },
+    /// Lease memory for these tensors and read them; if there are several, they lie side by side.
+    Fetch(Vec<Fetch>),
+    /// Read a block whose memory is there.
+    Read(ReadPart),
+    /// Answer a read from the tensor's memory.
+    Copy { read: u64, len: usize, lent: Lent },
+}
+
+/// A tensor that is to be read.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) read: u64,
+    pub(super) entry: u64,
+    pub(super) len: usize,
+    pub(super) blocks: Vec<Block>,
+}
+
+/// What a thread has room for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Whether one of its own buffers is free.
+    pub(super) bounce: bool,
+    pub(super) now: Instant,
+}
+
+/// How urgent a read is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Class {
+    /// Somebody waits for it.
+    #[default]
+    Demand,
+    /// It will be needed: it goes behind those that somebody waits for.
+    Prefetch,
+}
+
+/// A read that was asked for.
+#[derive(Debug)]
+pub(super) struct Read {
+    entry: u64,
+    class: Class,
+    /// The tensor goes with it.
+    take: bool,
+    /// It keeps parts of the tensor from flying.
+    holding: bool,
+    pieces: Vec<crate::memory::Piece>,
+    left: usize,
+    error: Option<Error>,
+    reply: oneshot::Sender<Result<HostBuf, Error>>,
+}
+
+/// One directory.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) path: Arc<Path>,
+    pub(super) engine: &'static str,
+    pub(super) registered: bool,
+    pub(super) in_flight: usize,
+    pub(super) in_flight_bytes: u64,
+    space: Space,
+    /// Reads that have no memory yet, by class.
+    requests: [VecDeque<u64>; 2],
+    /// Blocks of reads that have, by class.
+    ready: [VecDeque<ReadPart>; 2],
+    writes: VecDeque<Part>,
+    /// Counts starts, for the writes' share.
+    turn: u64,
+    /// The file system gave no more room; not asked again before.
+    full_until: Option<Instant>,
+    health: Health,
+}
+
+impl Disk {
+    pub(super) fn new(index: u16, path: Arc<Path>, engine: &'static str) -> Self {
+        Self {
+            path,
+            engine,
+            registered: false,
+            in_flight: 0,
+            in_flight_bytes: 0,
+            space: Space::new(index),
+            requests: Default::default(),
+            ready: Default::default(),
+            writes: VecDeque::new(),
+            turn: 0,
+            full_until: None,
+            health: Health::default(),
+        }
+    }
+}
+
+/// All that the store knows.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) disks: Vec<Disk>,
+    /// What has been counted so far.
+    pub(super) counters: Stats,
+    pub(super) after: After,
+    config: Config,
+    /// Whether blocks can be written from where they lie.
+    in_place: bool,
+    entries: HashMap<u64, Entry>,
+    reads: HashMap<u64, Read>,
+    /// Tensors that are neither written nor failed.
+    unsettled: BTreeSet<u64>,
+    queued_bytes: u64,
+    used_bytes: u64,
+    next_id: u64,
+    next_dir: usize,
+    closing: bool,
+    /// Whether the log says already that no directory is left.
+    told_disabled: bool,
+}
+
+/// Every how many starts a write has its turn before the reads.
+const WRITE_TURN: u64 = 4;
+
+impl Core {
+    pub(super) fn new(config: Config, disks: Vec<Disk>, in_place: bool) -> Self {
+        Self {
+            disks,
+            counters: Stats::default(),
+            after: After::default(),
+            config,
+            in_place,
+            entries: HashMap::new(),
+            reads: HashMap::new(),
+            unsettled: BTreeSet::new(),
+            queued_bytes: 0,
+            used_bytes: 0,
+            next_id: 0,
+            next_dir: 0,
+            closing: false,
+            told_disabled: false,
+        }
+    }
+
+    /// Returns what the thread of a directory is to do next, if it has room for an operation.
+    pub(super) fn pick(&mut self, dir: usize, room: Room) -> Option<Start> {
+        let writes_first = self.disks[dir].turn % WRITE_TURN == WRITE_TURN - 1;
+        let write = |core: &mut Self| core.pick_write(dir, room);
+        let start = writes_first
+            .then(|| write(self))
+            .flatten()
+            .or_else(|| self.pick_read(dir, Class::Demand, room))
+            .or_else(|| self.pick_read(dir, Class::Prefetch, room))
+            .or_else(|| write(self));
+        if start.is_some() {
+            self.disks[dir].turn += 1;
+        }
+        start
+    }
+
+    /// Ends the intake.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+        self.after.ring_all();
+    }
+
+    /// Returns whether nothing more will come for any thread.
+    pub(super) fn is_drained(&self) -> bool {
+        self.closing && self.unsettled.is_empty() && self.reads.is_empty()
+    }
+
+    /// Lets the threads see that nothing more will come.
+    fn tell_drained(&mut self) {
+        if self.is_drained() {
+            self.after.ring_all();
+        }
+    }
+
+    /// Returns the first tensor that will be added from now on.
+    pub(super) fn horizon(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Returns whether every tensor before `horizon` is written or failed.
+    pub(super) fn is_settled(&self, horizon: u64) -> bool {
+        self.unsettled.first().is_none_or(|first| *first >= horizon)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let queued = |disk: &Disk| disk.requests.iter().map(VecDeque::len).sum::<usize>();
+        let kept = |entry: &&Entry| matches!(entry.outcome, Some(Err(_)));
+        Stats {
+            queued_items: self.unsettled.len(),
+            queued_bytes: self.queued_bytes,
+            queued_reads: self.disks.iter().map(queued).sum(),
+            in_flight: self.disks.iter().map(|disk| disk.in_flight).sum(),
+            in_flight_bytes: self.disks.iter().map(|disk| disk.in_flight_bytes).sum(),
+            parked: self.entries.values().filter(|entry| !entry.gone).count(),
+            kept_bytes: self
+                .entries
+                .values()
+                .filter(kept)
+                .map(|e| e.len as u64)
+                .sum(),
+            used_bytes: self.used_bytes,
+            capacity_bytes: self.config.capacity_bytes,
+            largest_free_bytes: self
+                .disks
+                .iter()
+                .map(|d| d.space.largest_free())
+                .max()
+                .unwrap_or(0),
+            bad_bytes: self.disks.iter().map(|disk| disk.space.bad_bytes()).sum(),
+            dirs: self.disks.iter().map(Disk::stats).collect(),
+            ..self.counters.clone()
+        }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    fn ring(&mut self, dir: usize) {
+        self.after.ring(dir);
+    }
+}
+
+impl Disk {
+    fn stats(&self) -> DirStats {
+        DirStats {
+            path: Arc::clone(&self.path),
+            engine: self.engine,
+            registered: self.registered,
+            segment_bytes: self.space.bytes(),
+            out_of_use: self.health.out().cloned(),
+        }
+    }
+}
+
+impl Read {
+    /// Returns whether nobody waits for it any more.
+    fn is_cancelled(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+impl Class {
+    fn index(self) -> usize {
+        match self {
+            Self::Demand => 0,
+            Self::Prefetch => 1,
+        }
+    }
+}
+
+impl Memory {
+    fn is_bytes(&self) -> bool {
+        matches!(self, Self::Bytes(_))
+    }
+}

@@ -1,0 +1,142 @@
+//! Tensors come in, or are refused.
+
+use std::{collections::VecDeque, time::Instant};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    error::{Error, Limit, Refused},
+    extent::padded,
+    store::{
+        Class, Data,
+        entry::{Entry, Failures, Part, chunks},
+    },
+};
+
+use super::{Core, Read};
+
+impl Core {
+    /// Takes a tensor; returns what it is known by.
+    pub(in crate::store) fn admit(&mut self, data: Data, now: Instant) -> Result<u64, Refused> {
+        if let Err(error) = self.admits(data.len(), now) {
+            self.counters.errors.count(&error);
+            return Err(Refused { error, data });
+        }
+        let home = self.next_dir % self.disks.len();
+        let (id, entry) = (self.id(), Entry::new(data, home));
+        let len = entry.len;
+        self.entries.insert(id, entry);
+        if len == 0 {
+            return Ok(id);
+        }
+        self.unsettled.insert(id);
+        self.queued_bytes += len as u64;
+        self.used_bytes += padded(len) as u64;
+        for (start, len) in chunks(len) {
+            let part = Part {
+                entry: id,
+                dir: self.turn(),
+                start,
+                len,
+                run: VecDeque::new(),
+                failures: Failures::default(),
+            };
+            self.enqueue(part);
+        }
+        Ok(id)
+    }
+
+    fn admits(&self, len: usize, now: Instant) -> Result<(), Error> {
+        let asked_bytes = padded(len) as u64;
+        let left_bytes = self.config.capacity_bytes.saturating_sub(self.used_bytes);
+        let usable = || self.disks.iter().filter(|disk| disk.health.out().is_none());
+        let device_bytes: u64 = usable().map(|disk| disk.space.free_bytes()).sum();
+        if self.closing {
+            return Err(Error::Closed);
+        }
+        if usable().next().is_none() {
+            return Err(self.disabled());
+        }
+        if asked_bytes > left_bytes {
+            return Err(Error::Full {
+                what: Limit::Quota,
+                asked_bytes,
+                left_bytes,
+            });
+        }
+        let cannot_grow = usable().all(|disk| disk.full_until.is_some_and(|until| now < until));
+        if cannot_grow && asked_bytes > device_bytes {
+            return Err(Error::Full {
+                what: Limit::Device,
+                asked_bytes,
+                left_bytes: device_bytes,
+            });
+        }
+        let (queued_bytes, queued_items) = (self.queued_bytes, self.unsettled.len());
+        let too_long = queued_bytes + len as u64 > self.config.write_queue_bytes;
+        let too_many = queued_items >= self.config.write_queue_items;
+        if queued_items > 0 && (too_long || too_many) {
+            return Err(Error::QueueFull {
+                queued_bytes,
+                queued_items,
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns the error of a store that has no directory left.
+    pub(super) fn disabled(&self) -> Error {
+        let reasons = self.disks.iter().filter_map(|disk| disk.health.out());
+        let reason = reasons.last().cloned();
+        Error::Disabled {
+            reason: reason.unwrap_or_else(|| "no directory is in use".into()),
+        }
+    }
+
+    /// Returns the next directory in turn that is in use.
+    fn turn(&mut self) -> usize {
+        let count = self.disks.len();
+        let first = self.next_dir;
+        let usable = |dir: &usize| self.disks[*dir].health.out().is_none();
+        let dir = (first..first + count).map(|dir| dir % count).find(usable);
+        let dir = dir.unwrap_or(first % count);
+        self.next_dir = dir + 1;
+        dir
+    }
+
+    /// Asks for a tensor; `None` if there is no such tensor any more.
+    pub(in crate::store) fn ask(
+        &mut self,
+        entry: u64,
+        class: Class,
+        take: bool,
+    ) -> oneshot::Receiver<Result<crate::memory::HostBuf, Error>> {
+        let (reply, answer) = oneshot::channel();
+        let Some(home) = self.entries.get(&entry).map(|entry| entry.home) else {
+            self.after.answers.push((reply, Err(Error::Withdrawn)));
+            return answer;
+        };
+        let id = self.id();
+        let read = Read {
+            entry,
+            class,
+            take,
+            holding: false,
+            pieces: Vec::new(),
+            left: 0,
+            error: None,
+            reply,
+        };
+        self.reads.insert(id, read);
+        self.disks[home].requests[class.index()].push_back(id);
+        self.ring(home);
+        answer
+    }
+
+    /// Returns where a tensor begins on the disks, to read neighbours one after the other.
+    pub(in crate::store) fn position(&self, entry: u64) -> Option<(u16, u32, u64)> {
+        let block = self.entries.get(&entry)?.blocks.first_key_value()?.1;
+        let extent = &block.extent;
+        Some((extent.dir, extent.segment, extent.offset))
+    }
+}

@@ -1,0 +1,245 @@
+//! Tensors come back: from the disks, or from memory that was not written yet.
+//!
+//! Invariant: a read is answered exactly once, and before that its tensor's extents stay.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    engine::Direction,
+    error::Error,
+    extent::padded,
+    memory::{HostBuf, Piece},
+    store::entry::{Memory, PIECE_BYTES, ReadPart, SMALL_BYTES},
+};
+
+use super::{Class, Core, Fetch, Room, Start};
+
+/// A tensor's memory, lent to be copied.
+#[derive(Debug)]
+pub(in crate::store) enum Lent {
+    Pieces(BTreeMap<usize, Piece>),
+    Bytes(Bytes),
+}
+
+impl Core {
+    pub(super) fn pick_read(&mut self, dir: usize, class: Class, room: Room) -> Option<Start> {
+        while let Some(part) = self.disks[dir].ready[class.index()].pop_front() {
+            let cancelled = self
+                .reads
+                .get(&part.read)
+                .is_none_or(|read| read.is_cancelled());
+            if !cancelled {
+                return Some(Start::Read(part));
+            }
+            self.not_read(part, Error::Withdrawn);
+        }
+        while let Some(id) = self.disks[dir].requests[class.index()].pop_front() {
+            if let Some(start) = self.begin(id, room) {
+                return Some(start);
+            }
+        }
+        None
+    }
+
+    /// Begins a read, unless it is answered at once or has to wait for a write to end.
+    fn begin(&mut self, id: u64, room: Room) -> Option<Start> {
+        let read = self.reads.get_mut(&id)?;
+        let entry = self
+            .entries
+            .get_mut(&read.entry)
+            .filter(|entry| !entry.gone);
+        let Some(entry) = entry.filter(|_| !read.is_cancelled()) else {
+            self.end_read(id, Err(Error::Withdrawn));
+            return None;
+        };
+        let len = entry.len;
+        let lent = match &mut entry.memory {
+            Memory::None => return Some(self.fetch(id, room)),
+            Memory::Bytes(bytes) => Lent::Bytes(bytes.clone()),
+            Memory::Pieces(_) if entry.flying > 0 => {
+                if !std::mem::replace(&mut read.holding, true) {
+                    entry.holds += 1;
+                }
+                entry.waiting.push(id);
+                return None;
+            }
+            Memory::Pieces(pieces) => {
+                let pieces = std::mem::take(pieces);
+                if read.take {
+                    self.counters.from_memory += 1;
+                    self.end_read(id, Ok(Memory::join(pieces)));
+                    return None;
+                }
+                if !std::mem::replace(&mut read.holding, true) {
+                    entry.holds += 1;
+                }
+                entry.flying += 1;
+                Lent::Pieces(pieces)
+            }
+        };
+        self.counters.from_memory += 1;
+        Some(Start::Copy {
+            read: id,
+            len,
+            lent,
+        })
+    }
+
+    /// Gathers a read, and those behind it that lie behind it on the disk.
+    fn fetch(&mut self, id: u64, room: Room) -> Start {
+        let mut group = vec![self.fetch_one(id)];
+        let mut bytes = padded(group[0].len);
+        let class = self.reads[&id].class.index();
+        let home = self.entries[&group[0].entry].home;
+        while room.bounce && group[0].len < SMALL_BYTES {
+            let last = group.last().and_then(|fetch| fetch.blocks.last().copied());
+            let (Some(last), Some(next)) = (last, self.disks[home].requests[class].front()) else {
+                break;
+            };
+            let next = *next;
+            let follows = self.small_on_disk(next).is_some_and(|block| {
+                last.extent.touches(&block.extent) && bytes + padded(block.len) <= PIECE_BYTES
+            });
+            if !follows {
+                break;
+            }
+            self.disks[home].requests[class].pop_front();
+            let fetch = self.fetch_one(next);
+            bytes += padded(fetch.len);
+            group.push(fetch);
+        }
+        if group.len() > 1 {
+            self.counters.merged_reads += group.len() as u64;
+        }
+        Start::Fetch(group)
+    }
+
+    /// Returns the only block of a small tensor that a read waits for.
+    fn small_on_disk(&self, read: u64) -> Option<&crate::store::entry::Block> {
+        let read = self.reads.get(&read).filter(|read| !read.is_cancelled())?;
+        let entry = self.entries.get(&read.entry).filter(|entry| !entry.gone)?;
+        let alone = entry.blocks.len() == 1 && matches!(entry.memory, Memory::None);
+        let block = entry.blocks.values().next()?;
+        (alone && entry.len < SMALL_BYTES).then_some(block)
+    }
+
+    fn fetch_one(&mut self, id: u64) -> Fetch {
+        let read = self.reads.get_mut(&id).expect("it was looked up before");
+        let entry = self
+            .entries
+            .get_mut(&read.entry)
+            .expect("it was looked up before");
+        read.left = entry.blocks.len();
+        entry.reading += entry.blocks.len();
+        Fetch {
+            read: id,
+            entry: read.entry,
+            len: entry.len,
+            blocks: entry.blocks.values().copied().collect(),
+        }
+    }
+
+    /// Queues blocks that have their memory now.
+    pub(in crate::store) fn ready(&mut self, parts: Vec<ReadPart>) {
+        for part in parts {
+            let dir = usize::from(part.block.extent.dir);
+            let class = self
+                .reads
+                .get(&part.read)
+                .map_or(Class::Demand, |read| read.class);
+            self.disks[dir].ready[class.index()].push_back(part);
+            self.ring(dir);
+        }
+    }
+
+    /// A block has come back, whole.
+    pub(in crate::store) fn was_read(&mut self, part: ReadPart, piece: Piece) {
+        if let Some(read) = self.reads.get_mut(&part.read) {
+            read.pieces.push(piece);
+        }
+        self.end_part(&part);
+    }
+
+    /// A block did not come back.
+    pub(in crate::store) fn not_read(&mut self, part: ReadPart, error: Error) {
+        if let Some(read) = self.reads.get_mut(&part.read) {
+            read.error.get_or_insert(error);
+        }
+        self.end_part(&part);
+    }
+
+    /// A block's transfer failed.
+    pub(in crate::store) fn read_failed(&mut self, part: ReadPart, source: &Arc<io::Error>) {
+        let dir = usize::from(part.block.extent.dir);
+        let error = self.io_error(dir, Direction::Read, source);
+        self.not_read(part, error);
+    }
+
+    /// A block came back damaged, twice.
+    pub(in crate::store) fn damaged(&mut self, part: ReadPart) {
+        let dir = Arc::clone(&self.disks[usize::from(part.block.extent.dir)].path);
+        tracing::error!(dir = %dir.display(), extent = ?part.block.extent, "a tensor came back damaged");
+        if let Some(entry) = self.entries.get_mut(&part.entry)
+            && let Some(block) = entry.blocks.get_mut(&part.block.start)
+        {
+            block.bad = true;
+        }
+        self.not_read(part, Error::Corrupt { dir });
+    }
+
+    fn end_part(&mut self, part: &ReadPart) {
+        if let Some(entry) = self.entries.get_mut(&part.entry) {
+            entry.reading -= 1;
+        }
+        if let Some(read) = self.reads.get_mut(&part.read) {
+            read.left -= 1;
+            if read.left == 0 {
+                let pieces = std::mem::take(&mut read.pieces);
+                let result = match read.error.take() {
+                    Some(error) => Err(error),
+                    None => Ok(Piece::join(pieces).expect("all blocks are back")),
+                };
+                self.end_read(part.read, result);
+            }
+        }
+        self.advance(part.entry);
+    }
+
+    /// Takes back what was lent, and answers the read with its copy.
+    pub(in crate::store) fn copied(&mut self, id: u64, copy: HostBuf, lent: Lent) {
+        if let Lent::Pieces(lent) = lent
+            && let Some(read) = self.reads.get(&id)
+            && let Some(entry) = self.entries.get_mut(&read.entry)
+        {
+            entry.flying -= 1;
+            if let Memory::Pieces(pieces) = &mut entry.memory {
+                pieces.extend(lent);
+            }
+        }
+        self.end_read(id, Ok(copy));
+    }
+
+    /// Answers a read. A tensor that was taken by it is given up.
+    pub(in crate::store) fn end_read(&mut self, id: u64, result: Result<HostBuf, Error>) {
+        let Some(read) = self.reads.remove(&id) else {
+            return;
+        };
+        if let Err(error) = &result {
+            self.counters.errors.count(error);
+        }
+        let taken = read.take && result.is_ok();
+        self.after.answers.push((read.reply, result));
+        if read.holding
+            && let Some(entry) = self.entries.get_mut(&read.entry)
+        {
+            entry.holds -= 1;
+        }
+        match taken {
+            true => self.abandon(read.entry),
+            false => self.advance(read.entry),
+        }
+        self.tell_drained();
+    }
+}

@@ -1,0 +1,181 @@
+//! Tensors end: written, failed, taken back or dropped.
+
+use std::{io, sync::Arc, time::Instant};
+
+use tokio::sync::oneshot;
+
+use crate::{engine::Direction, error::Error, store::entry::Memory};
+
+use super::Core;
+
+impl Core {
+    /// Goes on with a tensor after something about it has changed: nothing happens to it as long as
+    /// parts of its memory fly.
+    pub(super) fn advance(&mut self, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.flying == 0) else {
+            return;
+        };
+        if entry.gone {
+            if entry.reading == 0 {
+                self.remove(id);
+            }
+            return;
+        }
+        if entry.outcome.is_none()
+            && let Some(error) = entry.failed.clone()
+        {
+            self.free_blocks(id);
+            self.settle(id, Err(error));
+            return self.requeue_waiting(id);
+        }
+        if !entry.waiting.is_empty() {
+            return self.requeue_waiting(id);
+        }
+        if entry.holds > 0 || entry.outcome.is_some() {
+            return;
+        }
+        if entry.unwritten == 0 {
+            let memory = std::mem::replace(&mut entry.memory, Memory::None);
+            self.after.dropped.push(memory);
+            return self.settle(id, Ok(()));
+        }
+        for part in std::mem::take(&mut entry.deferred) {
+            self.enqueue(part);
+        }
+    }
+
+    fn requeue_waiting(&mut self, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let home = entry.home;
+        for read in std::mem::take(&mut entry.waiting).into_iter().rev() {
+            if let Some(class) = self.reads.get(&read).map(|read| read.class) {
+                self.disks[home].requests[class.index()].push_front(read);
+            }
+        }
+        self.ring(home);
+    }
+
+    /// Keeps a tensor in memory, since no disk takes it.
+    pub(super) fn fail(&mut self, id: u64, error: Error) {
+        self.drop_parts(id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.failed.get_or_insert(error);
+        }
+        self.advance(id);
+    }
+
+    /// Gives a tensor up: it was taken back, or nobody wants it any more.
+    pub(in crate::store) fn abandon(&mut self, id: u64) {
+        self.drop_parts(id);
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.gone = true;
+        for read in std::mem::take(&mut entry.waiting) {
+            self.end_read(read, Err(Error::Withdrawn));
+        }
+        self.advance(id);
+    }
+
+    /// Takes the parts of a tensor out of the queues.
+    fn drop_parts(&mut self, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.deferred.clear();
+        if std::mem::take(&mut entry.queued) == 0 {
+            return;
+        }
+        for disk in &mut self.disks {
+            let space = &mut disk.space;
+            disk.writes.retain(|part| {
+                if part.entry == id {
+                    part.run.iter().for_each(|extent| space.free(extent));
+                }
+                part.entry != id
+            });
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        self.free_blocks(id);
+        self.settle(id, Err(Error::Withdrawn));
+        if let Some(entry) = self.entries.remove(&id) {
+            self.after.dropped.push(entry.memory);
+        }
+    }
+
+    /// Gives a tensor's place on the disks back.
+    fn free_blocks(&mut self, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        for block in std::mem::take(&mut entry.blocks).values() {
+            let space = &mut self.disks[usize::from(block.extent.dir)].space;
+            match block.bad {
+                true => space.quarantine(&block.extent),
+                false => space.free(&block.extent),
+            }
+        }
+        self.used_bytes -= std::mem::take(&mut entry.charge) as u64;
+    }
+
+    /// Tells the outcome of a tensor, once.
+    fn settle(&mut self, id: u64, outcome: Result<(), Error>) {
+        let Some(entry) = self.entries.get_mut(&id).filter(|e| e.outcome.is_none()) else {
+            return;
+        };
+        if let Err(error) = &outcome {
+            self.counters.errors.count(error);
+        }
+        for watcher in entry.watchers.drain(..) {
+            self.after.outcomes.push((watcher, outcome.clone()));
+        }
+        self.queued_bytes -= entry.len as u64;
+        entry.outcome = Some(outcome);
+        self.unsettled.remove(&id);
+        self.after.settled = true;
+        self.tell_drained();
+    }
+
+    /// Returns what resolves when the tensor is written or failed.
+    pub(in crate::store) fn watch(&mut self, id: u64) -> oneshot::Receiver<Result<(), Error>> {
+        let (watcher, outcome) = oneshot::channel();
+        match self.entries.get_mut(&id) {
+            None => self.after.outcomes.push((watcher, Err(Error::Withdrawn))),
+            Some(entry) => match entry.outcome.clone() {
+                Some(outcome) => self.after.outcomes.push((watcher, outcome)),
+                None => {
+                    entry.watchers.retain(|watcher| !watcher.is_closed());
+                    entry.watchers.push(watcher);
+                }
+            },
+        }
+        outcome
+    }
+
+    /// Makes the error of a transfer.
+    pub(super) fn io_error(&self, dir: usize, op: Direction, source: &Arc<io::Error>) -> Error {
+        Error::Io {
+            op,
+            dir: Arc::clone(&self.disks[dir].path),
+            source: Arc::clone(source),
+        }
+    }
+
+    /// Notes that a directory failed; some failures put it out of use.
+    pub(in crate::store) fn failed(&mut self, dir: usize, why: &str, now: Instant) {
+        let disk = &mut self.disks[dir];
+        if disk.health.failed(now, why) {
+            tracing::error!(dir = %disk.path.display(), why, "directory is out of use");
+            // What waits to be written there goes elsewhere.
+            self.ring(dir);
+        }
+        let all_out = self.disks.iter().all(|disk| disk.health.out().is_some());
+        if all_out && !std::mem::replace(&mut self.told_disabled, true) {
+            tracing::error!("every directory is out of use: nothing spills any more");
+        }
+    }
+}

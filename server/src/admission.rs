@@ -11,7 +11,7 @@ mod ledger;
 mod permit;
 mod reserve;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -66,6 +66,15 @@ struct Shared {
     ledger: Mutex<Ledger<oneshot::Sender<Permit>>>,
     /// Told whenever `used` comes down to zero.
     empty: Notify,
+    watch: OnceLock<Watch>,
+}
+
+/// Who wants to know how much is in use.
+#[derive(Debug)]
+struct Watch {
+    high: u64,
+    low: u64,
+    told: Arc<Notify>,
 }
 
 impl Budget {
@@ -78,8 +87,16 @@ impl Budget {
                 name,
                 ledger,
                 empty,
+                watch: OnceLock::new(),
             }),
         }
+    }
+
+    /// Tells `told` when more than `high` bytes are in use or wanted, each time that more are, and when
+    /// no more than `low` are. Call it once.
+    pub fn watch(&self, high: u64, low: u64, told: Arc<Notify>) {
+        // The first one is the one.
+        let _known = self.shared.watch.set(Watch { high, low, told });
     }
 
     /// Takes `bytes`, waiting in line for as long as they do not fit.
@@ -97,10 +114,12 @@ impl Budget {
             return Reserve::refused(self.too_large(bytes, ledger.capacity()));
         }
         if ledger.try_reserve(bytes) {
+            self.risen(&ledger);
             return Reserve::granted(Permit::new(self.clone(), bytes));
         }
         let (granted, grant) = oneshot::channel();
         let ticket = ledger.enqueue(bytes, granted);
+        self.risen(&ledger);
         Reserve::waiting(self.clone(), ticket, grant)
     }
 
@@ -115,6 +134,7 @@ impl Budget {
             return Err(self.too_large(bytes, capacity));
         }
         if ledger.try_reserve(bytes) {
+            self.risen(&ledger);
             return Ok(Permit::new(self.clone(), bytes));
         }
         Err(Error::Exhausted {
@@ -128,13 +148,21 @@ impl Budget {
     /// Takes `bytes` even if that overdraws the budget; reservations then wait until the debt is
     /// paid.
     pub fn charge(&self, bytes: u64) -> Permit {
-        self.lock().charge(bytes);
+        let mut ledger = self.lock();
+        ledger.charge(bytes);
+        self.risen(&ledger);
+        drop(ledger);
         Permit::new(self.clone(), bytes)
     }
 
     /// Returns the bytes that live permits hold.
     pub fn used(&self) -> u64 {
         self.lock().used()
+    }
+
+    /// Returns the bytes that live permits hold, and those that the first in line asks for.
+    pub fn wanted(&self) -> u64 {
+        self.lock().wanted()
     }
 
     /// Returns the bytes that reservations may hold together.
@@ -163,13 +191,36 @@ impl Budget {
 
     fn release(&self, bytes: u64) {
         let mut ledger = self.lock();
+        let before = ledger.used();
         let grants = ledger.release(bytes);
         let empty = ledger.used() == 0;
+        if grants.is_empty() {
+            self.fallen(before, &ledger);
+        } else {
+            self.risen(&ledger);
+        }
         drop(ledger);
         if empty {
             self.shared.empty.notify_waiters();
         }
         self.hand_out(grants);
+    }
+
+    fn risen(&self, ledger: &Ledger<oneshot::Sender<Permit>>) {
+        if let Some(watch) = self.shared.watch.get()
+            && ledger.wanted() > watch.high
+        {
+            watch.told.notify_one();
+        }
+    }
+
+    fn fallen(&self, before: u64, ledger: &Ledger<oneshot::Sender<Permit>>) {
+        if let Some(watch) = self.shared.watch.get()
+            && before > watch.low
+            && ledger.used() <= watch.low
+        {
+            watch.told.notify_one();
+        }
     }
 
     /// Sends permits to those who waited. Call it without the lock: the permit of a waiter that has

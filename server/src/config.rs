@@ -14,7 +14,7 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{admission, device, executor, registry, telemetry, transport};
+use crate::{admission, device, executor, overflow, registry, telemetry, transport};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub transport: transport::Config,
     /// Memory for requests.
     pub admission: admission::Config,
+    /// Disks for what overflows that memory.
+    pub spill: overflow::Config,
     /// Queues.
     pub scheduler: Scheduler,
     /// Models.
@@ -71,6 +73,7 @@ impl Default for Config {
             model_repository: PathBuf::new(),
             transport: transport::Config::default(),
             admission: admission::Config::default(),
+            spill: overflow::Config::default(),
             scheduler: Scheduler::default(),
             registry: registry::Config::default(),
             executor: executor::Config::default(),
@@ -141,6 +144,7 @@ impl Config {
         }
         faults.extend(self.transport.validate());
         faults.extend(self.admission.validate());
+        faults.extend(self.spill.validate());
         faults.extend(self.device.validate());
         faults
     }

@@ -125,6 +125,9 @@ pub enum Error {
         "the connection has reached its age and ends: open the stream again; what has no answer was not accepted"
     )]
     ConnectionAged,
+    /// The request was parked on disk, and does not come back.
+    #[error("the request's tensors were on disk and are lost; send it again")]
+    Spill(#[source] forebay_spill::Error),
     /// A stage of the executor panicked.
     #[error("the server failed while it worked on the request; see its log")]
     Lost,

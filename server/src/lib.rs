@@ -8,6 +8,7 @@
 //!   grpc           admission by message prefix, deadline, decode            -> InferRequest
 //!     inference    model, signature, deadline                               -> Job
 //!       scheduler  queue and batcher; a batch forms when the first stage has room
+//!         overflow (beside the queue) parks on NVMe what runs last, and brings it back
 //!         executor h2d (gather, copy) -> compute (forward) -> d2h (copy, wait, split)
 //!       reply      Bytes that own their memory                              -> InferResponse
 //! ```
@@ -23,6 +24,7 @@ pub mod executor;
 pub mod grpc;
 pub mod inference;
 pub mod model;
+pub mod overflow;
 pub mod registry;
 pub mod repository;
 pub mod request;

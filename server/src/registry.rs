@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use forebay_proto::inference::repository_index_response::ModelIndex;
 
-use crate::{device::AnyDevice, error::Error, repository::ScannedModel};
+use crate::{device::AnyDevice, error::Error, repository::ScannedModel, scheduler::Scheduler};
 
 mod config;
 mod load;
@@ -110,6 +110,12 @@ impl Registry {
     /// Returns every version of every model that is ready.
     pub fn ready(&self) -> impl Iterator<Item = &Arc<Served>> {
         self.models.values().flat_map(Versions::ready)
+    }
+
+    /// Returns the queues of the models that are ready.
+    pub fn queues(&self) -> Vec<Arc<Scheduler>> {
+        let served = self.ready();
+        served.map(|served| Arc::clone(&served.scheduler)).collect()
     }
 
     /// Returns the devices that models run on, each once.

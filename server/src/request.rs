@@ -13,6 +13,10 @@ use tokio::sync::oneshot;
 
 use crate::{admission::Permit, error::Error};
 
+mod stowed;
+
+pub use stowed::{Cargo, Input, Stowed, Unwritten};
+
 /// One life of a sequence, from a start to the next. Never used twice.
 pub type Life = u64;
 
@@ -57,8 +61,21 @@ pub struct Timings {
     pub queued: Instant,
     /// When its batch was formed.
     pub batched: Option<Instant>,
+    /// When its inputs were on disk.
+    pub parked: Option<Parking>,
     /// When each stage ended.
     pub stages: Option<Stages>,
+}
+
+/// How long a request's inputs were on disk, with the ways there and back.
+#[derive(Debug, Clone, Copy)]
+pub struct Parking {
+    /// When they left memory.
+    pub from: Instant,
+    /// When they were asked back.
+    pub fetched: Instant,
+    /// When they were back.
+    pub until: Instant,
 }
 
 /// When the stages of a batch ended, and what they took on the device.
@@ -83,6 +100,7 @@ impl Timings {
             arrived,
             queued: Instant::now(),
             batched: None,
+            parked: None,
             stages: None,
         }
     }

@@ -7,11 +7,8 @@
 //! and whoever drops a [`Pending`] takes its job out of the queue at once.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
-    task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use forebay_proto::SequenceId;
@@ -24,10 +21,20 @@ use crate::{
 };
 
 mod batcher;
+mod pace;
+mod parking;
+mod pending;
+mod queued;
+mod residence;
 mod sequences;
 
 pub use batcher::{Batcher, Decision, Policy};
+pub use pending::Pending;
 pub use sequences::{Sequences, UnknownSequence};
+
+use pace::Pace;
+use queued::Queued;
+use residence::Residence;
 
 /// Identifies a job in its queue.
 pub type Ticket = u64;
@@ -42,6 +49,8 @@ pub struct Scheduler {
     joins: bool,
     /// Why the model takes no more requests: its device has failed.
     failure: OnceLock<String>,
+    /// Who parks requests, where any one does.
+    overflow: OnceLock<parking::Overflow>,
 }
 
 #[derive(Debug)]
@@ -50,11 +59,17 @@ struct State {
     closed: bool,
     /// Instances that wait for a change: without any, telling of it would be a system call for nothing.
     waiting: usize,
+    residence: Residence,
+    pace: Pace,
+    /// Since when an instance waits for requests that are on disk.
+    stalled: Option<Instant>,
+    /// How long instances waited for such.
+    stalls: Duration,
 }
 
 #[derive(Debug)]
 enum Queue {
-    Batches(Batcher<Job>),
+    Batches(Batcher<Queued>),
     Sequences(Sequences<Job>),
 }
 
@@ -83,11 +98,16 @@ impl Scheduler {
                 queue,
                 closed: false,
                 waiting: 0,
+                residence: Residence::default(),
+                pace: Pace::default(),
+                stalled: None,
+                stalls: Duration::ZERO,
             }),
             changed: Condvar::new(),
             max_items,
             joins: matches!(scheduling, Scheduling::Dynamic(_)),
             failure: OnceLock::new(),
+            overflow: OnceLock::new(),
         }
     }
 
@@ -109,6 +129,7 @@ impl Scheduler {
             Vec::new()
         };
         let sequence = job.sequence.as_ref().map(|control| control.id.clone());
+        let parkable = self.parkable_bytes(&job);
         let mut state = self.lock();
         if state.closed {
             return Err(match self.failure.get() {
@@ -122,8 +143,18 @@ impl Scheduler {
                 limit: self.max_items,
             });
         }
-        let ticket = match &mut state.queue {
-            Queue::Batches(batcher) => batcher.push(now, job.rows, shape, job),
+        let State {
+            queue, residence, ..
+        } = &mut *state;
+        let ticket = match queue {
+            Queue::Batches(batcher) => {
+                let (rows, queued) = (job.rows, Queued::new(batcher.next_ticket(), job));
+                let ticket = batcher.push(now, rows, shape, queued);
+                if parkable > 0 {
+                    residence.insert(ticket, parkable);
+                }
+                ticket
+            }
             Queue::Sequences(sequences) => {
                 let Some(control) = job.sequence.clone() else {
                     return Err(Error::MissingSequence {
@@ -164,8 +195,7 @@ impl Scheduler {
             let now = Instant::now();
             let closed = state.closed;
             let decision = match &mut state.queue {
-                // At the end no company will come, so nothing waits for it.
-                Queue::Batches(batcher) => batcher.poll(now, closed),
+                Queue::Batches(_) => state.take(now),
                 Queue::Sequences(sequences) => {
                     // Nothing continues a sequence any more, so none holds a slot for that.
                     if closed {
@@ -183,6 +213,9 @@ impl Scheduler {
                     if !state.queue.is_empty() || closed {
                         self.wake(&state);
                     }
+                    if state.residence.any_away() {
+                        self.advanced();
+                    }
                     return Some(jobs);
                 }
                 Decision::Idle if closed && state.queue.is_empty() => {
@@ -190,6 +223,10 @@ impl Scheduler {
                     return None;
                 }
                 Decision::Idle => None,
+                Decision::Absent => {
+                    self.advanced();
+                    None
+                }
                 Decision::Until(until) => Some(until),
             };
             state.waiting += 1;
@@ -221,6 +258,7 @@ impl Scheduler {
         let queue = {
             let mut state = self.lock();
             state.closed = true;
+            state.residence = Residence::default();
             // Nothing is pushed to it any more.
             let none = Queue::Batches(Batcher::new(Policy::each()));
             std::mem::replace(&mut state.queue, none)
@@ -228,7 +266,10 @@ impl Scheduler {
         self.changed.notify_all();
         // Outside the lock, as in `discard`.
         let jobs = match queue {
-            Queue::Batches(batcher) => batcher.into_values(),
+            Queue::Batches(batcher) => {
+                let queued = batcher.into_values().into_iter();
+                queued.map(|queued| queued.job).collect()
+            }
             Queue::Sequences(sequences) => sequences.into_values(),
         };
         for job in jobs {
@@ -261,9 +302,10 @@ impl Scheduler {
     fn discard(&self, ticket: Ticket) -> bool {
         let mut state = self.lock();
         let job = match &mut state.queue {
-            Queue::Batches(batcher) => batcher.remove(ticket),
+            Queue::Batches(batcher) => batcher.remove(ticket).map(|queued| queued.job),
             Queue::Sequences(sequences) => sequences.remove(ticket),
         };
+        state.residence.remove(ticket);
         // What is left may be nothing, for which a closed queue's instances wait.
         if state.closed {
             self.changed.notify_all();
@@ -288,6 +330,30 @@ impl Scheduler {
     }
 }
 
+impl State {
+    /// Takes the next batch out, for an instance that has room.
+    fn take(&mut self, now: Instant) -> Decision<Job> {
+        let Queue::Batches(batcher) = &mut self.queue else {
+            return Decision::Idle;
+        };
+        // At the end no company will come, so nothing waits for it.
+        let decision = batcher.poll(now, self.closed, Queued::is_here);
+        match &decision {
+            Decision::Ready(batch) => {
+                for queued in batch {
+                    self.residence.remove(queued.ticket);
+                }
+                self.pace.taken(now, batch.len(), batcher.len());
+                let stalled = self.stalled.take();
+                self.stalls += stalled.map_or(Duration::ZERO, |since| now - since);
+            }
+            Decision::Absent => drop(self.stalled.get_or_insert(now)),
+            Decision::Until(_) | Decision::Idle => {}
+        }
+        decision.map(|queued| queued.job)
+    }
+}
+
 impl Queue {
     fn len(&self) -> usize {
         match self {
@@ -298,57 +364,6 @@ impl Queue {
 
     fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-/// The answer to a job, as a future.
-///
-/// # Cancel safety
-/// Dropping it cancels the job: one that is queued leaves the queue at once, one that runs is
-/// dropped at the next stage.
-#[derive(Debug)]
-pub struct Pending {
-    answer: oneshot::Receiver<Result<Answer, Error>>,
-    /// Taken once the answer is there.
-    scheduler: Option<Arc<Scheduler>>,
-    ticket: Ticket,
-    sequence: Option<SequenceId>,
-}
-
-impl Pending {
-    /// Takes the job out of the queue. Returns whether it was still there; if not, it runs, and its
-    /// answer comes.
-    pub fn leave_queue(&mut self) -> bool {
-        let scheduler = self.scheduler.as_ref();
-        let left = scheduler.is_some_and(|scheduler| scheduler.discard(self.ticket));
-        if left {
-            self.scheduler = None;
-        }
-        left
-    }
-}
-
-impl Future for Pending {
-    type Output = Result<Answer, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = std::task::ready!(Pin::new(&mut self.answer).poll(cx));
-        if let (Some(scheduler), Some(sequence)) = (self.scheduler.take(), &self.sequence) {
-            scheduler.settle(sequence);
-        }
-        // The sender never goes without an answer: see `request::Reply`.
-        Poll::Ready(answer.unwrap_or(Err(Error::Lost)))
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if let Some(scheduler) = self.scheduler.take()
-            && !scheduler.discard(self.ticket)
-            && let Some(sequence) = &self.sequence
-        {
-            scheduler.settle(sequence);
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     admission::Budget,
@@ -21,6 +21,7 @@ use crate::{
     grpc::{self, Health, InferenceService},
     inference::Inference,
     memory::Pool,
+    overflow::Overflow,
     registry::{self, Loader, Registry},
     repository::{self, Repository},
     telemetry::Tracer,
@@ -39,6 +40,7 @@ pub struct Server {
     budget: Budget,
     devices: Devices,
     tracer: Tracer,
+    overflow: Option<Overflow>,
     /// The latest reason of a device that has failed for good.
     failed: watch::Receiver<Option<String>>,
 }
@@ -52,6 +54,9 @@ pub enum Error {
     /// The configuration asks for a device that is not there.
     #[error(transparent)]
     Device(#[from] device::Unavailable),
+    /// A disk for what overflows memory cannot be used.
+    #[error("cannot spill to disk, as spill.dirs says")]
+    Spill(#[from] forebay_spill::OpenError),
     /// The system gives no thread.
     #[error("cannot start a thread to load models")]
     Thread(#[source] io::Error),
@@ -77,6 +82,9 @@ impl Server {
         // Idle slabs may take an eighth of what requests may.
         let keep = usize::try_from(budget.capacity() / 8).unwrap_or(usize::MAX);
         let pool = Pool::new(keep);
+        let (spill, of_store) = (config.spill.clone(), pool.clone());
+        let open = move || Overflow::open(&spill, of_store);
+        let store = off_the_workers("fb-spill", open).await??;
         let settings = config.device.clone();
         let of_host = pool.clone();
         let open = move || Devices::open(&settings, of_host);
@@ -104,8 +112,13 @@ impl Server {
             failed: tell_failed,
         };
         let registry = off_the_workers("fb-load", move || Registry::load(scanned, &loader)).await?;
+        let overflow = store.map(|store| {
+            let queues = registry.queues();
+            Overflow::new(store, &config.spill, budget.clone(), queues)
+        });
         Ok(Self {
             config,
+            overflow,
             registry: Arc::new(registry),
             budget,
             devices,
@@ -158,6 +171,9 @@ impl Server {
             }
             health.end().await;
         };
+        // Until the queues are empty, and so longer than there are connections.
+        let overflow = self.overflow.map(|overflow| tokio::spawn(overflow.run()));
+        let overflow = overflow.map(AbortOnDropHandle::new);
         let serving = transport::serve(listener, routes, &self.config.transport, shutdown.clone());
         let (drained, ()) = tokio::join!(serving, gone);
         let registry = self.registry;
@@ -168,6 +184,7 @@ impl Server {
                 tracing::warn!("a forward pass did not end in time; it ends with the process")
             }
         }
+        drop(overflow);
         let failed = self.failed.borrow().clone();
         match (self.config.device.on_failure, failed) {
             (OnFailure::Exit, Some(reason)) => Err(Error::DeviceFailed { reason }),

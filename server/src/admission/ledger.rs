@@ -52,6 +52,13 @@ impl<W> Ledger<W> {
         self.used
     }
 
+    /// Returns `used` and what the first in the queue waits for.
+    pub(super) fn wanted(&self) -> u64 {
+        let front = self.queue.front();
+        self.used
+            .saturating_add(front.map_or(0, |front| front.bytes))
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.queue.len()
     }

@@ -30,6 +30,7 @@ pub fn code(error: &Error) -> Code {
         | Error::DeviceMemory { .. } => Code::ResourceExhausted,
         Error::Device(error) if error.is_out_of_memory() => Code::ResourceExhausted,
         Error::Device(error) if error.is_final() => Code::Unavailable,
+        Error::Spill(_) => Code::DataLoss,
         Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::Cancelled => Code::Cancelled,
         Error::Device(crate::device::Error::Model(model::Error::Input { .. })) => {

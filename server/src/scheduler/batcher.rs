@@ -45,6 +45,8 @@ pub enum Decision<T> {
     Until(Instant),
     /// Ask again when something was pushed.
     Idle,
+    /// A batch is due, but not all of its requests are here; ask again when they are.
+    Absent,
 }
 
 impl<T> Decision<T> {
@@ -54,6 +56,7 @@ impl<T> Decision<T> {
             Self::Ready(values) => Decision::Ready(values.into_iter().map(change).collect()),
             Self::Until(until) => Decision::Until(until),
             Self::Idle => Decision::Idle,
+            Self::Absent => Decision::Absent,
         }
     }
 }
@@ -102,6 +105,11 @@ impl<T> Batcher<T> {
         self.len == 0
     }
 
+    /// Returns the ticket that the next request gets.
+    pub fn next_ticket(&self) -> Ticket {
+        self.next
+    }
+
     /// Takes in a request of `rows` rows. Requests with the same `shape` may share a batch.
     pub fn push(&mut self, now: Instant, rows: usize, shape: Vec<i64>, value: T) -> Ticket {
         let ticket = self.next;
@@ -142,18 +150,30 @@ impl<T> Batcher<T> {
         items.into_values().map(|item| item.value).collect()
     }
 
-    /// Decides what an instance with room should do now. With `hurry` nothing waits for company.
-    pub fn poll(&mut self, now: Instant, hurry: bool) -> Decision<T> {
+    /// Returns a request that waits.
+    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut T> {
+        let mut groups = self.groups.iter_mut();
+        let item = groups.find_map(|group| group.items.get_mut(&ticket))?;
+        Some(&mut item.value)
+    }
+
+    /// Decides what an instance with room should do now. With `hurry` nothing waits for company. A
+    /// batch of which a request is not `here` yet is not run; ask again when it is.
+    pub fn poll(&mut self, now: Instant, hurry: bool, here: impl Fn(&T) -> bool) -> Decision<T> {
         // The oldest first, but a full batch of one shape does not wait for the company of another.
-        let (mut ready, mut due) = (None, None);
+        let (mut ready, mut due, mut absent) = (None, None, false);
         for (index, group) in self.groups.iter().enumerate() {
             let oldest = group.items.keys().next().copied();
             match self.policy.choose(group, now, hurry) {
+                Ok(count) if !group.first(count).all(&here) => absent = true,
                 Ok(count) => ready = ready.into_iter().chain([(oldest, index, count)]).min(),
                 Err(until) => due = due.into_iter().chain([until]).min(),
             }
         }
         let Some((_, index, count)) = ready else {
+            if absent {
+                return Decision::Absent;
+            }
             return due.map_or(Decision::Idle, Decision::Until);
         };
         let group = &mut self.groups[index];
@@ -172,6 +192,13 @@ impl<T> Batcher<T> {
         if self.groups[group].items.is_empty() {
             self.groups.swap_remove(group);
         }
+    }
+}
+
+impl<T> Group<T> {
+    /// Returns the oldest `count` requests.
+    fn first(&self, count: usize) -> impl Iterator<Item = &T> {
+        self.items.values().take(count).map(|item| &item.value)
     }
 }
 

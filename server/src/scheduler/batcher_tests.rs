@@ -23,9 +23,12 @@ fn filled(policy: Policy, rows: &[usize], now: Instant) -> Batcher<usize> {
 fn without_a_delay_what_is_queued_goes() {
     let now = Instant::now();
     let mut batcher = filled(policy(4, &[], 0), &[1, 2, 2], now);
-    assert_eq!(batcher.poll(now, false), Decision::Ready(vec![0, 1]));
-    assert_eq!(batcher.poll(now, false), Decision::Ready(vec![2]));
-    assert_eq!(batcher.poll(now, false), Decision::Idle);
+    assert_eq!(
+        batcher.poll(now, false, |_| true),
+        Decision::Ready(vec![0, 1])
+    );
+    assert_eq!(batcher.poll(now, false, |_| true), Decision::Ready(vec![2]));
+    assert_eq!(batcher.poll(now, false, |_| true), Decision::Idle);
 }
 
 #[test]
@@ -33,18 +36,30 @@ fn a_partial_batch_waits_for_the_delay_and_no_longer() {
     let now = Instant::now();
     let mut batcher = filled(policy(4, &[], 5), &[1, 1], now);
     let due = now + Duration::from_millis(5);
-    assert_eq!(batcher.poll(now, false), Decision::Until(due));
-    assert_eq!(batcher.poll(due, false), Decision::Ready(vec![0, 1]));
+    assert_eq!(batcher.poll(now, false, |_| true), Decision::Until(due));
+    assert_eq!(
+        batcher.poll(due, false, |_| true),
+        Decision::Ready(vec![0, 1])
+    );
     let mut batcher = filled(policy(4, &[], 5), &[1, 1], now);
-    assert_eq!(batcher.poll(now, true), Decision::Ready(vec![0, 1]));
+    assert_eq!(
+        batcher.poll(now, true, |_| true),
+        Decision::Ready(vec![0, 1])
+    );
 }
 
 #[test]
 fn the_largest_preferred_size_goes_at_once() {
     let now = Instant::now();
     let mut batcher = filled(policy(8, &[2, 4], 5), &[1; 5], now);
-    assert_eq!(batcher.poll(now, false), Decision::Ready(vec![0, 1, 2, 3]));
-    assert!(matches!(batcher.poll(now, false), Decision::Until(_)));
+    assert_eq!(
+        batcher.poll(now, false, |_| true),
+        Decision::Ready(vec![0, 1, 2, 3])
+    );
+    assert!(matches!(
+        batcher.poll(now, false, |_| true),
+        Decision::Until(_)
+    ));
 }
 
 #[test]
@@ -54,8 +69,14 @@ fn shapes_are_never_mixed_and_the_oldest_goes_first() {
     for (index, shape) in [3, 4, 3, 4].into_iter().enumerate() {
         batcher.push(now, 1, vec![shape], index);
     }
-    assert_eq!(batcher.poll(now, false), Decision::Ready(vec![0, 2]));
-    assert_eq!(batcher.poll(now, false), Decision::Ready(vec![1, 3]));
+    assert_eq!(
+        batcher.poll(now, false, |_| true),
+        Decision::Ready(vec![0, 2])
+    );
+    assert_eq!(
+        batcher.poll(now, false, |_| true),
+        Decision::Ready(vec![1, 3])
+    );
 }
 
 #[test]
@@ -65,9 +86,12 @@ fn a_full_batch_does_not_wait_for_the_company_of_another_shape() {
     for (index, shape) in [3, 4, 4].into_iter().enumerate() {
         batcher.push(now, 1, vec![shape], index);
     }
-    assert_eq!(batcher.poll(now, false), Decision::Ready(vec![1, 2]));
+    assert_eq!(
+        batcher.poll(now, false, |_| true),
+        Decision::Ready(vec![1, 2])
+    );
     let due = now + Duration::from_millis(100);
-    assert_eq!(batcher.poll(now, false), Decision::Until(due));
+    assert_eq!(batcher.poll(now, false, |_| true), Decision::Until(due));
 }
 
 #[derive(Debug, Clone)]
@@ -105,7 +129,7 @@ proptest! {
                 }
                 Step::Remove(ticket) => prop_assert_eq!(batcher.remove(ticket), waiting.remove(&ticket)),
                 Step::Pass(ms) => now += Duration::from_millis(ms),
-                Step::Poll => match batcher.poll(now, false) {
+                Step::Poll => match batcher.poll(now, false, |_| true) {
                     Decision::Ready(batch) => {
                         let shape = batch[0].1;
                         // Another shape goes first only while the oldest request may still wait.

@@ -1,0 +1,150 @@
+//! What parks the tensors of queued requests sees of the queue.
+//!
+//! Invariant: a request runs only with its tensors in memory, and whatever is in somebody's hands when
+//! the request leaves the queue is dropped there.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use super::{Queue, Scheduler, State, Ticket, queued::Queued, residence::Place};
+use crate::{
+    error::Error,
+    request::{Cargo, Job, Parking, Stowed},
+};
+
+/// Who parks requests, and what of them.
+#[derive(Debug)]
+pub(super) struct Overflow {
+    /// Smaller tensors stay in memory.
+    floor_bytes: u64,
+    /// Told when the queue has moved while requests of it are on disk.
+    moved: Arc<Notify>,
+}
+
+impl Scheduler {
+    /// Lets tensors of at least `floor_bytes` be parked, by who is told through `moved` that the queue
+    /// has moved. Requests of sequences never are. Call it once, before the first request.
+    pub fn allow_parking(&self, floor_bytes: u64, moved: Arc<Notify>) {
+        // The first one is the one.
+        let _known = self.overflow.set(Overflow { floor_bytes, moved });
+    }
+
+    /// Returns the request that runs last of those in memory, and how long it is until then as far as
+    /// that is known; `None` where all are within `horizon` bytes of the head.
+    pub fn last_here(&self, horizon: u64) -> Option<(Ticket, Option<Duration>)> {
+        let state = self.lock();
+        let ticket = state.residence.last_here(horizon)?;
+        Some((ticket, state.pace.wait_of(state.queue.len())))
+    }
+
+    /// Returns the requests on disk that are within `horizon` bytes of the head, the first in front.
+    pub fn first_away(&self, horizon: u64) -> Vec<Ticket> {
+        self.lock().residence.first_away(horizon)
+    }
+
+    /// Returns whether an instance waits for requests that are not in memory.
+    pub fn is_stalled(&self) -> bool {
+        self.lock().stalled.is_some()
+    }
+
+    /// Returns how long instances have waited for requests that were not in memory, up to `now`.
+    pub fn stalls(&self, now: Instant) -> Duration {
+        let state = self.lock();
+        let open = state.stalled;
+        state.stalls + open.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Takes the tensors of a request out of memory's hands. It does not run until they are
+    /// [put back](Self::put), or [stowed](Self::stow) and fetched.
+    pub fn lift(&self, ticket: Ticket) -> Option<Cargo> {
+        self.with(ticket, |queued, place| {
+            let cargo = queued.lift()?;
+            *place = Place::Moving;
+            Some(cargo)
+        })?
+    }
+
+    /// Takes what of a request is on disk, to bring it back.
+    pub fn fetch(&self, ticket: Ticket) -> Option<Stowed> {
+        self.with(ticket, |queued, place| {
+            let stowed = queued.fetch()?;
+            *place = Place::Moving;
+            Some(stowed)
+        })?
+    }
+
+    /// Notes that the tensors of a request are on disk.
+    pub fn stow(&self, ticket: Ticket, stowed: Stowed) {
+        self.with(ticket, |queued, place| {
+            queued.stow(stowed);
+            *place = Place::Away;
+        });
+    }
+
+    /// Puts the tensors of a request back, after `parking` on disk, if they were there.
+    pub fn put(&self, ticket: Ticket, cargo: Cargo, parking: Option<Parking>) {
+        let put = self.with(ticket, |queued, place| {
+            queued.put(cargo, parking);
+            *place = Place::Here;
+        });
+        if put.is_some() {
+            self.wake(&self.lock());
+        }
+    }
+
+    /// Takes a request out of the queue and answers it with `error`: its tensors are lost.
+    pub fn lose(&self, ticket: Ticket, error: Error) {
+        let mut state = self.lock();
+        let Queue::Batches(batcher) = &mut state.queue else {
+            return;
+        };
+        let queued = batcher.remove(ticket);
+        state.residence.remove(ticket);
+        // The next request may be the one to run, or there may be none left to wait for.
+        self.changed.notify_all();
+        drop(state);
+        if let Some(queued) = queued {
+            queued.job.reply.send(Err(error));
+        }
+    }
+
+    /// Returns how many bytes parking a job would free; 0 where it stays.
+    pub(super) fn parkable_bytes(&self, job: &Job) -> u64 {
+        let Some(overflow) = self.overflow.get() else {
+            return 0;
+        };
+        let inputs = job.inputs.iter().flatten();
+        let bytes = inputs.map(|input| input.data().len() as u64);
+        bytes.filter(|bytes| *bytes >= overflow.floor_bytes).sum()
+    }
+
+    /// Tells that the queue has moved.
+    pub(super) fn advanced(&self) {
+        if let Some(overflow) = self.overflow.get() {
+            overflow.moved.notify_one();
+        }
+    }
+
+    fn with<R>(
+        &self,
+        ticket: Ticket,
+        change: impl FnOnce(&mut Queued, &mut Place) -> R,
+    ) -> Option<R> {
+        let mut state = self.lock();
+        let State {
+            queue, residence, ..
+        } = &mut *state;
+        let Queue::Batches(batcher) = queue else {
+            return None;
+        };
+        let queued = batcher.get_mut(ticket)?;
+        let mut place = residence.place(ticket)?;
+        let result = change(queued, &mut place);
+        residence.set(ticket, place);
+        Some(result)
+    }
+}

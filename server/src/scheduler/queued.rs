@@ -1,0 +1,76 @@
+//! A request in the queue, with its tensors or without.
+
+use super::Ticket;
+use crate::request::{Cargo, Job, Parking, Stowed};
+
+/// A request in the queue.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) ticket: Ticket,
+    /// Without inputs and permit while they are not here.
+    pub(super) job: Job,
+    tensors: Tensors,
+}
+
+/// Where the inputs are.
+#[derive(Debug)]
+enum Tensors {
+    /// In the job.
+    Here,
+    /// In the hands of who moves them.
+    Moving,
+    /// On disk.
+    Away(Stowed),
+}
+
+impl Queued {
+    pub(super) fn new(ticket: Ticket, job: Job) -> Self {
+        let tensors = Tensors::Here;
+        Self {
+            ticket,
+            job,
+            tensors,
+        }
+    }
+
+    /// Returns whether it can run.
+    pub(super) fn is_here(&self) -> bool {
+        matches!(self.tensors, Tensors::Here)
+    }
+
+    /// Takes the inputs out of memory's hands, where they are there.
+    pub(super) fn lift(&mut self) -> Option<Cargo> {
+        if !self.is_here() {
+            return None;
+        }
+        self.tensors = Tensors::Moving;
+        Some(Cargo {
+            inputs: std::mem::take(&mut self.job.inputs),
+            permit: self.job.permit.take(),
+        })
+    }
+
+    /// Takes what is on disk, to bring it back.
+    pub(super) fn fetch(&mut self) -> Option<Stowed> {
+        match std::mem::replace(&mut self.tensors, Tensors::Moving) {
+            Tensors::Away(stowed) => Some(stowed),
+            otherwise => {
+                self.tensors = otherwise;
+                None
+            }
+        }
+    }
+
+    /// Notes that the inputs are on disk.
+    pub(super) fn stow(&mut self, stowed: Stowed) {
+        self.tensors = Tensors::Away(stowed);
+    }
+
+    /// Puts the inputs back, after `parking` on disk, if it was there.
+    pub(super) fn put(&mut self, cargo: Cargo, parking: Option<Parking>) {
+        self.tensors = Tensors::Here;
+        self.job.inputs = cargo.inputs;
+        self.job.permit = cargo.permit;
+        self.job.timings.parked = parking.or(self.job.timings.parked);
+    }
+}

@@ -1,0 +1,187 @@
+//! Which queued requests have their tensors in memory, and which are parked on disk. Pure.
+//!
+//! Requests run in the order of their tickets, so the last ticket is what memory can do without for
+//! the longest time, and the first ones are needed next. (Requests of several shapes may run a batch
+//! apart from that order.)
+//!
+//! Invariant: what is within the horizon, counted in bytes from the head of the queue, is not parked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Ticket;
+
+/// The requests of a queue that may be parked.
+#[derive(Debug, Default)]
+pub(super) struct Residence {
+    entries: BTreeMap<Ticket, Entry>,
+    here: BTreeSet<Ticket>,
+    away: BTreeSet<Ticket>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    bytes: u64,
+    place: Place,
+}
+
+/// Where the tensors of a request are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In memory.
+    Here,
+    /// Between memory and disk, in somebody's hands.
+    Moving,
+    /// On disk.
+    Away,
+}
+
+impl Residence {
+    /// Takes in a request that was queued last, with what parking it would free.
+    pub(super) fn insert(&mut self, ticket: Ticket, bytes: u64) {
+        let place = Place::Here;
+        self.entries.insert(ticket, Entry { bytes, place });
+        self.here.insert(ticket);
+    }
+
+    /// Forgets a request, where it is known.
+    pub(super) fn remove(&mut self, ticket: Ticket) {
+        if self.entries.remove(&ticket).is_some() {
+            self.here.remove(&ticket);
+            self.away.remove(&ticket);
+        }
+    }
+
+    /// Returns where the tensors of a request are.
+    pub(super) fn place(&self, ticket: Ticket) -> Option<Place> {
+        Some(self.entries.get(&ticket)?.place)
+    }
+
+    /// Notes where the tensors of a request are now.
+    pub(super) fn set(&mut self, ticket: Ticket, place: Place) {
+        let Some(entry) = self.entries.get_mut(&ticket) else {
+            return;
+        };
+        entry.place = place;
+        self.here.remove(&ticket);
+        self.away.remove(&ticket);
+        match place {
+            Place::Here => self.here.insert(ticket),
+            Place::Away => self.away.insert(ticket),
+            Place::Moving => false,
+        };
+    }
+
+    /// Returns whether any request is on disk.
+    pub(super) fn any_away(&self) -> bool {
+        !self.away.is_empty()
+    }
+
+    /// Returns the request in memory that runs last, unless it is within `horizon` bytes of the head.
+    pub(super) fn last_here(&self, horizon: u64) -> Option<Ticket> {
+        let last = *self.here.last()?;
+        let mut near = 0;
+        for (ticket, entry) in &self.entries {
+            if near >= horizon {
+                return Some(last);
+            }
+            if *ticket == last {
+                return None;
+            }
+            near += entry.bytes;
+        }
+        None
+    }
+
+    /// Returns the requests on disk within `horizon` bytes of the head, the one needed first in
+    /// front.
+    pub(super) fn first_away(&self, horizon: u64) -> Vec<Ticket> {
+        let Some(&first) = self.away.first() else {
+            return Vec::new();
+        };
+        let before = self.entries.range(..first);
+        let mut near: u64 = before.map(|(_, entry)| entry.bytes).sum();
+        let mut wanted = Vec::new();
+        for (ticket, entry) in self.entries.range(first..) {
+            if near >= horizon {
+                break;
+            }
+            near += entry.bytes;
+            if entry.place == Place::Away {
+                wanted.push(*ticket);
+            }
+        }
+        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(bytes: &[u64]) -> Residence {
+        let mut residence = Residence::default();
+        for (ticket, bytes) in (0..).zip(bytes) {
+            residence.insert(ticket, *bytes);
+        }
+        residence
+    }
+
+    #[test]
+    fn the_last_goes_first_and_what_is_near_stays() {
+        let mut residence = of(&[10, 10, 10, 10]);
+        for expected in [3, 2] {
+            assert_eq!(residence.last_here(20), Some(expected));
+            residence.set(expected, Place::Away);
+        }
+        assert_eq!(residence.last_here(20), None, "the rest is within 20 bytes");
+    }
+
+    #[test]
+    fn what_comes_near_the_head_comes_back_in_order() {
+        let mut residence = of(&[10, 10, 10, 10]);
+        for ticket in [2, 3] {
+            residence.set(ticket, Place::Away);
+        }
+        assert_eq!(residence.first_away(20), []);
+        assert_eq!(residence.first_away(21), [2]);
+        residence.remove(0);
+        residence.remove(1);
+        assert_eq!(residence.first_away(20), [2, 3]);
+        residence.set(2, Place::Moving);
+        assert_eq!(residence.first_away(20), [3]);
+    }
+
+    proptest! {
+        #[test]
+        fn parking_and_bringing_back_agree_on_what_is_near(
+            bytes in prop::collection::vec(1u64..100, 1..60),
+            horizon in 1u64..2000,
+            taken in 0usize..60,
+        ) {
+            let mut residence = of(&bytes);
+            let mut parked = Vec::new();
+            while let Some(ticket) = residence.last_here(horizon) {
+                residence.set(ticket, Place::Away);
+                parked.push(ticket);
+            }
+            prop_assert!(parked.is_sorted_by(|a, b| a > b), "the one that runs last goes first");
+            prop_assert_eq!(residence.first_away(horizon), Vec::<Ticket>::new(), "no flapping");
+            // The executor takes some; what then is near is wanted, and nothing else.
+            let taken = taken.min(bytes.len());
+            (0..taken as Ticket).for_each(|ticket| residence.remove(ticket));
+            let wanted = residence.first_away(horizon);
+            let mut near = 0;
+            for ticket in taken..bytes.len() {
+                let is_near = near < horizon;
+                let is_parked = parked.contains(&(ticket as Ticket));
+                prop_assert_eq!(wanted.contains(&(ticket as Ticket)), is_near && is_parked);
+                near += bytes[ticket];
+            }
+            // All that is wanted comes, and then nothing is.
+            wanted.iter().for_each(|ticket| residence.set(*ticket, Place::Here));
+            prop_assert_eq!(residence.first_away(horizon), Vec::<Ticket>::new());
+        }
+    }
+}

@@ -95,8 +95,8 @@ impl Memory {
         match data {
             data if data.is_empty() => Self::None,
             Data::Buf(buffer) => {
-                let whole = padded(buffer.len());
-                Self::Pieces((0..).zip(buffer.into_pieces(whole)).collect())
+                let chunks = buffer.into_pieces(CHUNK_BYTES);
+                Self::Pieces((0..).step_by(CHUNK_BYTES).zip(chunks).collect())
             }
             Data::Bytes(bytes) => Self::Bytes(bytes),
         }

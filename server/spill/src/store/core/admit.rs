@@ -104,7 +104,7 @@ impl Core {
         dir
     }
 
-    /// Asks for a tensor; `None` if there is no such tensor any more.
+    /// Asks for a tensor.
     pub(in crate::store) fn ask(
         &mut self,
         entry: u64,
@@ -112,7 +112,9 @@ impl Core {
         take: bool,
     ) -> oneshot::Receiver<Result<crate::memory::HostBuf, Error>> {
         let (reply, answer) = oneshot::channel();
-        let Some(home) = self.entries.get(&entry).map(|entry| entry.home) else {
+        let found = self.entries.get(&entry);
+        let found = found.map(|entry| (entry.home, entry.memory.is_none()));
+        let Some((home, on_disk)) = found else {
             self.after.answers.push((reply, Err(Error::Withdrawn)));
             return answer;
         };
@@ -128,7 +130,11 @@ impl Core {
             reply,
         };
         self.reads.insert(id, read);
-        self.disks[home].requests[class.index()].push_back(id);
+        let disk = &mut self.disks[home];
+        match on_disk {
+            true => disk.requests[class.index()].push_back(id),
+            false => disk.recalls.push_back(id),
+        }
         self.ring(home);
         answer
     }

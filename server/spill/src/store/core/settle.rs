@@ -49,11 +49,8 @@ impl Core {
             return;
         };
         let home = entry.home;
-        for read in std::mem::take(&mut entry.waiting).into_iter().rev() {
-            if let Some(class) = self.reads.get(&read).map(|read| read.class) {
-                self.disks[home].requests[class.index()].push_front(read);
-            }
-        }
+        let waiting = std::mem::take(&mut entry.waiting);
+        self.disks[home].recalls.extend(waiting);
         self.ring(home);
     }
 

@@ -58,6 +58,11 @@ pub struct Store {
     _threads: Arc<Threads>,
 }
 
+/// What a reader is told.
+type Answer = Result<HostBuf, Error>;
+/// What became of a write.
+type Outcome = Result<(), Error>;
+
 /// What a directory's thread works with.
 pub(crate) struct Backend {
     pub(crate) path: Arc<Path>,
@@ -233,10 +238,7 @@ impl Store {
 }
 
 /// Waits for a tensor that was asked for with its place.
-async fn arrival(
-    parked: Parked,
-    answer: oneshot::Receiver<Result<HostBuf, Error>>,
-) -> Result<HostBuf, Lost> {
+async fn arrival(parked: Parked, answer: oneshot::Receiver<Answer>) -> Result<HostBuf, Lost> {
     let error = match answer.await {
         Ok(Ok(buffer)) => return Ok(buffer),
         Ok(Err(error)) => error,

@@ -20,11 +20,11 @@ use crate::{
     config::Config,
     error::Error,
     extent::Space,
-    memory::HostBuf,
     stats::{DirStats, Stats},
 };
 
 use super::{
+    Answer,
     entry::{Block, Entry, Memory, Part, ReadPart},
     health::Health,
 };
@@ -97,7 +97,7 @@ pub(super) struct Read {
     pieces: Vec<crate::memory::Piece>,
     left: usize,
     error: Option<Error>,
-    reply: oneshot::Sender<Result<HostBuf, Error>>,
+    reply: oneshot::Sender<Answer>,
 }
 
 /// One directory.

@@ -15,7 +15,7 @@ use crate::{
     seal::Seal,
 };
 
-use super::Data;
+use super::{Data, Outcome};
 
 /// What one operation moves at most, and what one seal covers.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
@@ -50,8 +50,8 @@ pub(super) struct Entry {
     /// Parts that wait for the holds to end.
     pub(super) deferred: Vec<Part>,
     pub(super) failed: Option<Error>,
-    pub(super) outcome: Option<Result<(), Error>>,
-    pub(super) watchers: Vec<oneshot::Sender<Result<(), Error>>>,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) watchers: Vec<oneshot::Sender<Outcome>>,
     /// Nobody wants it any more.
     pub(super) gone: bool,
 }

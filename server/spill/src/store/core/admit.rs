@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Limit, Refused},
     extent::padded,
     store::{
-        Class, Data,
+        Answer, Class, Data,
         entry::{Entry, Failures, Part, chunks},
     },
 };
@@ -86,8 +86,8 @@ impl Core {
 
     /// Returns the error of a store that has no directory left.
     pub(super) fn disabled(&self) -> Error {
-        let reasons = self.disks.iter().filter_map(|disk| disk.health.out());
-        let reason = reasons.last().cloned();
+        let mut disks = self.disks.iter().rev();
+        let reason = disks.find_map(|disk| disk.health.out().cloned());
         Error::Disabled {
             reason: reason.unwrap_or_else(|| "no directory is in use".into()),
         }
@@ -110,7 +110,7 @@ impl Core {
         entry: u64,
         class: Class,
         take: bool,
-    ) -> oneshot::Receiver<Result<crate::memory::HostBuf, Error>> {
+    ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         let found = self.entries.get(&entry);
         let found = found.map(|entry| (entry.home, entry.memory.is_none()));

@@ -2,18 +2,13 @@
 
 use tokio::sync::oneshot;
 
-use crate::{error::Error, memory::HostBuf};
-
-use crate::store::entry::Memory;
+use crate::store::{Answer, Outcome, entry::Memory};
 
 /// What is to happen when the lock is released.
 #[derive(Debug, Default)]
 pub(in crate::store) struct After {
-    pub(super) answers: Vec<(
-        oneshot::Sender<Result<HostBuf, Error>>,
-        Result<HostBuf, Error>,
-    )>,
-    pub(super) outcomes: Vec<(oneshot::Sender<Result<(), Error>>, Result<(), Error>)>,
+    pub(super) answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    pub(super) outcomes: Vec<(oneshot::Sender<Outcome>, Outcome)>,
     pub(super) dropped: Vec<Memory>,
     /// A tensor settled.
     pub(super) settled: bool,

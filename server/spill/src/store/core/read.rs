@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     extent::padded,
     memory::{HostBuf, Piece},
+    store::Answer,
     store::entry::{Memory, PIECE_BYTES, ReadPart, SMALL_BYTES},
 };
 
@@ -240,7 +241,7 @@ impl Core {
     }
 
     /// Answers a read. A tensor that was taken by it is given up.
-    pub(in crate::store) fn end_read(&mut self, id: u64, result: Result<HostBuf, Error>) {
+    pub(in crate::store) fn end_read(&mut self, id: u64, result: Answer) {
         let Some(read) = self.reads.remove(&id) else {
             return;
         };

@@ -4,7 +4,11 @@ use std::{io, sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use crate::{engine::Direction, error::Error, store::entry::Memory};
+use crate::{
+    engine::Direction,
+    error::Error,
+    store::{Outcome, entry::Memory},
+};
 
 use super::Core;
 
@@ -120,7 +124,7 @@ impl Core {
     }
 
     /// Tells the outcome of a tensor, once.
-    fn settle(&mut self, id: u64, outcome: Result<(), Error>) {
+    fn settle(&mut self, id: u64, outcome: Outcome) {
         let Some(entry) = self.entries.get_mut(&id).filter(|e| e.outcome.is_none()) else {
             return;
         };
@@ -138,7 +142,7 @@ impl Core {
     }
 
     /// Returns what resolves when the tensor is written or failed.
-    pub(in crate::store) fn watch(&mut self, id: u64) -> oneshot::Receiver<Result<(), Error>> {
+    pub(in crate::store) fn watch(&mut self, id: u64) -> oneshot::Receiver<Outcome> {
         let (watcher, outcome) = oneshot::channel();
         match self.entries.get_mut(&id) {
             None => self.after.outcomes.push((watcher, Err(Error::Withdrawn))),

@@ -17,7 +17,8 @@ use crate::{
 
 on_each_engine!(
     ten_thousand_operations_lose_no_byte,
-    nor_do_a_thousand_with_faults_on_three_encrypted_disks,
+    nor_do_two_thousand_with_faults_on_three_disks,
+    nor_do_a_hundred_when_encrypted,
 );
 
 fn ten_thousand_operations_lose_no_byte(choice: Choice) {
@@ -27,10 +28,14 @@ fn ten_thousand_operations_lose_no_byte(choice: Choice) {
     run(rig, 1, 10_000);
 }
 
-fn nor_do_a_thousand_with_faults_on_three_encrypted_disks(choice: Choice) {
+fn nor_do_a_hundred_when_encrypted(choice: Choice) {
+    let rig = Rig::with(choice, 1, usize::MAX, |config| config.encrypt = true);
+    run(rig, 3, 100);
+}
+
+fn nor_do_two_thousand_with_faults_on_three_disks(choice: Choice) {
     let rig = Rig::with(choice, 3, usize::MAX, |config| {
-        config.encrypt = true;
-        config.segment_bytes = 1 << 20;
+        config.segment_bytes = 1 << 20
     });
     for (seed, control) in (0..).zip(&rig.controls) {
         let (again, out_of_memory) = (11, 12);
@@ -44,7 +49,7 @@ fn nor_do_a_thousand_with_faults_on_three_encrypted_disks(choice: Choice) {
         };
         control.set(plan::seeded(seed, mix));
     }
-    run(rig, 2, 1000);
+    run(rig, 2, 2000);
 }
 
 struct Oracle {

@@ -44,7 +44,7 @@ pub use parked::Parked;
 use self::core::{Core, Disk};
 use driver::Driver;
 pub(crate) use driver::Files;
-use shared::Shared;
+use shared::{Running, Shared};
 
 /// A tensor store on NVMe.
 ///
@@ -90,7 +90,10 @@ impl Store {
             let Backend { engine, files, .. } = backend;
             let thread = thread::Builder::new()
                 .name(format!("fb-spill-{dir}"))
-                .spawn(move || Driver::new((dir, shared), engine, files, min_free_bytes).run())
+                .spawn(move || {
+                    let _running = Running(Arc::clone(&shared));
+                    Driver::new((dir, shared), engine, files, min_free_bytes).run();
+                })
                 .map_err(OpenError::Start)?;
             threads.add(thread);
         }

@@ -215,6 +215,17 @@ impl Core {
         self.after.ring_all();
     }
 
+    /// Ends the intake and all waiting: a thread has panicked, and what it was at never ends.
+    pub(super) fn crash(&mut self) {
+        self.reads.clear();
+        self.unsettled.clear();
+        for entry in self.entries.values_mut() {
+            entry.watchers.clear();
+        }
+        self.after.tell_settled();
+        self.close();
+    }
+
     /// Returns whether nothing more will come for any thread.
     pub(super) fn is_drained(&self) -> bool {
         self.closing && self.unsettled.is_empty() && self.reads.is_empty()
@@ -314,3 +325,6 @@ impl Memory {
         matches!(self, Self::Bytes(_))
     }
 }
+
+#[cfg(test)]
+mod tests;

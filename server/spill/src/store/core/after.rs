@@ -11,7 +11,7 @@ pub(in crate::store) struct After {
     pub(super) outcomes: Vec<(oneshot::Sender<Outcome>, Outcome)>,
     pub(super) dropped: Vec<Memory>,
     /// A tensor settled.
-    pub(super) settled: bool,
+    settled: bool,
     /// Directories whose threads have something to do, a bit for each.
     rings: u64,
 }
@@ -19,6 +19,10 @@ pub(in crate::store) struct After {
 impl After {
     pub(super) fn ring(&mut self, dir: usize) {
         self.rings |= 1 << dir;
+    }
+
+    pub(super) fn tell_settled(&mut self) {
+        self.settled = true;
     }
 
     pub(super) fn ring_all(&mut self) {

@@ -137,7 +137,7 @@ impl Core {
         self.queued_bytes -= entry.len as u64;
         entry.outcome = Some(outcome);
         self.unsettled.remove(&id);
-        self.after.settled = true;
+        self.after.tell_settled();
         self.tell_drained();
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    engine::tests::{DEPTH, Kind, Rig, on_every_engine},
+    engine::tests::{DEPTH, Kind, PATIENCE, Rig, on_every_engine},
     memory::ALIGNMENT,
 };
 
@@ -143,6 +143,11 @@ fn a_gate_that_opens_elsewhere_ends_the_wait(kind: Kind) {
     let opener = std::thread::spawn(move || gate.open());
     assert_eq!(ids(&rig.in_order(1)), [0]);
     opener.join().expect("it does not panic");
+    // Only the alarm can end a wait for which there is no completion.
+    control.gate().open();
+    let begin = Instant::now();
+    rig.engine.wait(Some(PATIENCE), &mut Vec::new());
+    assert!(begin.elapsed() < PATIENCE);
 }
 
 fn a_completion_waits_for_its_time(kind: Kind) {

@@ -51,7 +51,8 @@ fn buffers_that_cannot_be_locked_stay_what_they_are() {
     }
 }
 
-/// A read of an empty pipe is in flight for as long as the test likes.
+/// A read of an empty pipe is in flight for as long as the test likes. The other end is made last, so
+/// that it goes first: an engine waits for what is in flight also where a test has failed.
 #[test]
 fn an_engine_that_goes_keeps_memory_until_the_kernel_is_done_with_it() {
     let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
@@ -86,8 +87,8 @@ fn an_engine_that_goes_keeps_memory_until_the_kernel_is_done_with_it() {
 
 #[test]
 fn an_operation_that_ends_late_does_not_hold_up_others() {
-    let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
     let mut rig = Kind::Uring.rig(1 << 20);
+    let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
     let pipe = (rig.engine.add_file(Arc::new(source.into()))).expect("it has room");
     let mut late = rig.op(1, Direction::Read, 0, rig.piece(ALIGNMENT, 0));
     late.file = pipe;
@@ -102,11 +103,32 @@ fn an_operation_that_ends_late_does_not_hold_up_others() {
     assert_eq!(&late.op.memory[..4], b"now\0");
 }
 
+#[test]
+fn an_alarm_ends_a_wait_while_an_operation_is_in_flight() {
+    let mut rig = Kind::Uring.rig(1 << 20);
+    let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
+    let pipe = (rig.engine.add_file(Arc::new(source.into()))).expect("it has room");
+    let mut late = rig.op(1, Direction::Read, 0, rig.piece(ALIGNMENT, 0));
+    late.file = pipe;
+    rig.engine.push(late);
+    let alarm = rig.engine.alarm();
+    for _ in 0..2 {
+        let (begin, mut done) = (Instant::now(), Vec::new());
+        thread::scope(|scope| {
+            scope.spawn(|| alarm.ring());
+            rig.engine.wait(Some(PATIENCE), &mut done);
+        });
+        assert!(begin.elapsed() < PATIENCE && done.is_empty());
+    }
+    drop(sink);
+    assert_eq!(rig.in_order(1).remove(0).result.ok(), Some(0));
+}
+
 /// Driving from a second thread is the one thing that the kernel refuses for good.
 #[test]
 fn a_ring_that_is_of_no_use_fails_all_and_frees_nothing_in_flight() {
-    let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
     let mut rig = Kind::Uring.rig(1 << 20);
+    let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
     let pipe = (rig.engine.add_file(Arc::new(source.into()))).expect("it has room");
     let mut first = rig.op(1, Direction::Read, 0, rig.piece(ALIGNMENT, 0));
     first.file = pipe;

@@ -13,6 +13,7 @@ on_each_engine!(
     a_buffer_in_flight_comes_back_when_its_write_ends,
     a_tensor_dropped_in_mid_write_keeps_its_memory_until_the_end,
     a_read_dropped_in_mid_flight_keeps_its_memory_until_the_end,
+    a_tensor_that_came_back_frees_its_place_before_anybody_looks,
     a_full_queue_gives_the_data_back,
     a_full_store_gives_the_data_back,
     synchronize_waits_for_what_was_accepted,
@@ -113,6 +114,16 @@ fn a_read_dropped_in_mid_flight_keeps_its_memory_until_the_end(choice: Choice) {
     assert!(rig.pool.usage().leased_bytes > 0);
     assert_eq!(rig.store.stats().used_bytes, 1 << 20);
     gate.open();
+    rig.finish();
+}
+
+fn a_tensor_that_came_back_frees_its_place_before_anybody_looks(choice: Choice) {
+    let rig = Rig::new(choice);
+    let data = random(1, 3 << 20);
+    let parked = rig.store.blocking().offload_and_wait(data.clone()).unwrap();
+    let back = rig.store.onboard(parked, Class::Demand);
+    eventually(|| rig.store.stats().used_bytes == 0);
+    assert!(block_on(back).unwrap()[..] == data[..]);
     rig.finish();
 }
 

@@ -44,7 +44,7 @@ pub use parked::Parked;
 use self::core::{Core, Disk};
 use driver::Driver;
 pub(crate) use driver::Files;
-use shared::Shared;
+use shared::{Running, Shared};
 
 /// A tensor store on NVMe.
 ///
@@ -57,6 +57,11 @@ pub struct Store {
     /// Last, so that it is dropped when no handle is left.
     _threads: Arc<Threads>,
 }
+
+/// What a reader is told.
+type Answer = Result<HostBuf, Error>;
+/// What became of a write.
+type Outcome = Result<(), Error>;
 
 /// What a directory's thread works with.
 pub(crate) struct Backend {
@@ -85,7 +90,10 @@ impl Store {
             let Backend { engine, files, .. } = backend;
             let thread = thread::Builder::new()
                 .name(format!("fb-spill-{dir}"))
-                .spawn(move || Driver::new((dir, shared), engine, files, min_free_bytes).run())
+                .spawn(move || {
+                    let _running = Running(Arc::clone(&shared));
+                    Driver::new((dir, shared), engine, files, min_free_bytes).run();
+                })
                 .map_err(OpenError::Start)?;
             threads.add(thread);
         }
@@ -233,10 +241,7 @@ impl Store {
 }
 
 /// Waits for a tensor that was asked for with its place.
-async fn arrival(
-    parked: Parked,
-    answer: oneshot::Receiver<Result<HostBuf, Error>>,
-) -> Result<HostBuf, Lost> {
+async fn arrival(parked: Parked, answer: oneshot::Receiver<Answer>) -> Result<HostBuf, Lost> {
     let error = match answer.await {
         Ok(Ok(buffer)) => return Ok(buffer),
         Ok(Err(error)) => error,
@@ -279,3 +284,6 @@ impl Drop for Threads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

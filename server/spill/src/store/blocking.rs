@@ -64,7 +64,7 @@ impl Wake for Unpark {
 }
 
 /// Runs a future on the calling thread, which sleeps meanwhile.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);

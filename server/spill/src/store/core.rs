@@ -20,11 +20,11 @@ use crate::{
     config::Config,
     error::Error,
     extent::Space,
-    memory::HostBuf,
     stats::{DirStats, Stats},
 };
 
 use super::{
+    Answer,
     entry::{Block, Entry, Memory, Part, ReadPart},
     health::Health,
 };
@@ -68,6 +68,8 @@ pub(super) struct Fetch {
 /// What a thread has room for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
+    /// Whether it may start an operation.
+    pub(super) flight: bool,
     /// Whether one of its own buffers is free.
     pub(super) bounce: bool,
     pub(super) now: Instant,
@@ -95,7 +97,7 @@ pub(super) struct Read {
     pieces: Vec<crate::memory::Piece>,
     left: usize,
     error: Option<Error>,
-    reply: oneshot::Sender<Result<HostBuf, Error>>,
+    reply: oneshot::Sender<Answer>,
 }
 
 /// One directory.
@@ -107,6 +109,8 @@ pub(super) struct Disk {
     pub(super) in_flight: usize,
     pub(super) in_flight_bytes: u64,
     space: Space,
+    /// Reads of tensors that are in memory: they need no room.
+    recalls: VecDeque<u64>,
     /// Reads that have no memory yet, by class.
     requests: [VecDeque<u64>; 2],
     /// Blocks of reads that have, by class.
@@ -128,6 +132,7 @@ impl Disk {
             in_flight: 0,
             in_flight_bytes: 0,
             space: Space::new(index),
+            recalls: VecDeque::new(),
             requests: Default::default(),
             ready: Default::default(),
             writes: VecDeque::new(),
@@ -184,8 +189,12 @@ impl Core {
         }
     }
 
-    /// Returns what the thread of a directory is to do next, if it has room for an operation.
+    /// Returns what the thread of a directory is to do next.
     pub(super) fn pick(&mut self, dir: usize, room: Room) -> Option<Start> {
+        let recall = self.pick_recall(dir);
+        if recall.is_some() || !room.flight {
+            return recall;
+        }
         let writes_first = self.disks[dir].turn % WRITE_TURN == WRITE_TURN - 1;
         let write = |core: &mut Self| core.pick_write(dir, room);
         let start = writes_first
@@ -204,6 +213,17 @@ impl Core {
     pub(super) fn close(&mut self) {
         self.closing = true;
         self.after.ring_all();
+    }
+
+    /// Ends the intake and all waiting: a thread has panicked, and what it was at never ends.
+    pub(super) fn crash(&mut self) {
+        self.reads.clear();
+        self.unsettled.clear();
+        for entry in self.entries.values_mut() {
+            entry.watchers.clear();
+        }
+        self.after.tell_settled();
+        self.close();
     }
 
     /// Returns whether nothing more will come for any thread.
@@ -297,7 +317,14 @@ impl Class {
 }
 
 impl Memory {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
     fn is_bytes(&self) -> bool {
         matches!(self, Self::Bytes(_))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,17 +123,17 @@ impl Driver {
 
     fn pick(&self) -> Option<Start> {
         let piece = PIECE_BYTES as u64;
-        let room =
-            self.flights.len() < self.engine.depth() && self.flight_bytes + piece <= FLIGHT_BYTES;
-        let room = room.then(|| Room {
+        let room = Room {
+            flight: self.flights.len() < self.engine.depth()
+                && self.flight_bytes + piece <= FLIGHT_BYTES,
             bounce: !self.bounces.is_empty(),
             now: Instant::now(),
-        });
+        };
         self.shared.with(|core| {
             let disk = &mut core.disks[self.dir];
             disk.in_flight = self.flights.len();
             disk.in_flight_bytes = self.flight_bytes;
-            core.pick(self.dir, room?)
+            core.pick(self.dir, room)
         })
     }
 

@@ -15,7 +15,7 @@ use crate::{
     seal::Seal,
 };
 
-use super::Data;
+use super::{Data, Outcome};
 
 /// What one operation moves at most, and what one seal covers.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
@@ -50,8 +50,8 @@ pub(super) struct Entry {
     /// Parts that wait for the holds to end.
     pub(super) deferred: Vec<Part>,
     pub(super) failed: Option<Error>,
-    pub(super) outcome: Option<Result<(), Error>>,
-    pub(super) watchers: Vec<oneshot::Sender<Result<(), Error>>>,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) watchers: Vec<oneshot::Sender<Outcome>>,
     /// Nobody wants it any more.
     pub(super) gone: bool,
 }
@@ -95,8 +95,8 @@ impl Memory {
         match data {
             data if data.is_empty() => Self::None,
             Data::Buf(buffer) => {
-                let whole = padded(buffer.len());
-                Self::Pieces((0..).zip(buffer.into_pieces(whole)).collect())
+                let chunks = buffer.into_pieces(CHUNK_BYTES);
+                Self::Pieces((0..).step_by(CHUNK_BYTES).zip(chunks).collect())
             }
             Data::Bytes(bytes) => Self::Bytes(bytes),
         }

@@ -25,14 +25,14 @@ impl Store {
     /// The configuration is out of range, or a directory or the engine asked for cannot be used.
     pub fn open(config: Config, pool: Pool) -> Result<Self, OpenError> {
         config.validate()?;
-        let open = |dir| backend(dir, &config);
+        let open = |dir: &PathBuf| backend(dir, &config);
         let backends: Result<Vec<Backend>, OpenError> = config.dirs.iter().map(open).collect();
         Self::start(config.clone(), pool, backends?)
     }
 }
 
-fn backend(path: &PathBuf, config: &Config) -> Result<Backend, OpenError> {
-    let path: Arc<Path> = path.as_path().into();
+fn backend(path: &Path, config: &Config) -> Result<Backend, OpenError> {
+    let path: Arc<Path> = path.into();
     let dir = segment::Dir::open(&path, config.allow_tmpfs);
     let dir = dir.map_err(|source| unusable(&path, source))?;
     let opened = choose::open(&dir, config.engine, DEFAULT_DEPTH);

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what wakes or frees runs after the lock is released.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -50,5 +50,16 @@ impl Shared {
             self.settled.notify_waiters();
         }
         result
+    }
+}
+
+/// Held by a thread as long as it runs: if it panics, nobody waits for it for ever.
+pub(super) struct Running(pub(super) Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.with(Core::crash);
+        }
     }
 }

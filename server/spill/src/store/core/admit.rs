@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Limit, Refused},
     extent::padded,
     store::{
-        Class, Data,
+        Answer, Class, Data,
         entry::{Entry, Failures, Part, chunks},
     },
 };
@@ -86,8 +86,8 @@ impl Core {
 
     /// Returns the error of a store that has no directory left.
     pub(super) fn disabled(&self) -> Error {
-        let reasons = self.disks.iter().filter_map(|disk| disk.health.out());
-        let reason = reasons.last().cloned();
+        let mut disks = self.disks.iter().rev();
+        let reason = disks.find_map(|disk| disk.health.out().cloned());
         Error::Disabled {
             reason: reason.unwrap_or_else(|| "no directory is in use".into()),
         }
@@ -104,15 +104,17 @@ impl Core {
         dir
     }
 
-    /// Asks for a tensor; `None` if there is no such tensor any more.
+    /// Asks for a tensor.
     pub(in crate::store) fn ask(
         &mut self,
         entry: u64,
         class: Class,
         take: bool,
-    ) -> oneshot::Receiver<Result<crate::memory::HostBuf, Error>> {
+    ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
-        let Some(home) = self.entries.get(&entry).map(|entry| entry.home) else {
+        let found = self.entries.get(&entry);
+        let found = found.map(|entry| (entry.home, entry.memory.is_none()));
+        let Some((home, on_disk)) = found else {
             self.after.answers.push((reply, Err(Error::Withdrawn)));
             return answer;
         };
@@ -128,7 +130,11 @@ impl Core {
             reply,
         };
         self.reads.insert(id, read);
-        self.disks[home].requests[class.index()].push_back(id);
+        let disk = &mut self.disks[home];
+        match on_disk {
+            true => disk.requests[class.index()].push_back(id),
+            false => disk.recalls.push_back(id),
+        }
         self.ring(home);
         answer
     }

@@ -2,21 +2,16 @@
 
 use tokio::sync::oneshot;
 
-use crate::{error::Error, memory::HostBuf};
-
-use crate::store::entry::Memory;
+use crate::store::{Answer, Outcome, entry::Memory};
 
 /// What is to happen when the lock is released.
 #[derive(Debug, Default)]
 pub(in crate::store) struct After {
-    pub(super) answers: Vec<(
-        oneshot::Sender<Result<HostBuf, Error>>,
-        Result<HostBuf, Error>,
-    )>,
-    pub(super) outcomes: Vec<(oneshot::Sender<Result<(), Error>>, Result<(), Error>)>,
+    pub(super) answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    pub(super) outcomes: Vec<(oneshot::Sender<Outcome>, Outcome)>,
     pub(super) dropped: Vec<Memory>,
     /// A tensor settled.
-    pub(super) settled: bool,
+    settled: bool,
     /// Directories whose threads have something to do, a bit for each.
     rings: u64,
 }
@@ -24,6 +19,10 @@ pub(in crate::store) struct After {
 impl After {
     pub(super) fn ring(&mut self, dir: usize) {
         self.rings |= 1 << dir;
+    }
+
+    pub(super) fn tell_settled(&mut self) {
+        self.settled = true;
     }
 
     pub(super) fn ring_all(&mut self) {

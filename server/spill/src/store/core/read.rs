@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     extent::padded,
     memory::{HostBuf, Piece},
+    store::Answer,
     store::entry::{Memory, PIECE_BYTES, ReadPart, SMALL_BYTES},
 };
 
@@ -36,29 +37,46 @@ impl Core {
             self.not_read(part, Error::Withdrawn);
         }
         while let Some(id) = self.disks[dir].requests[class.index()].pop_front() {
-            if let Some(start) = self.begin(id, room) {
+            if self.is_wanted(id) {
+                return Some(self.fetch(id, room));
+            }
+            self.end_read(id, Err(Error::Withdrawn));
+        }
+        None
+    }
+
+    /// Answers reads of tensors that are in memory, as far as that needs no copy.
+    pub(super) fn pick_recall(&mut self, dir: usize) -> Option<Start> {
+        while let Some(id) = self.disks[dir].recalls.pop_front() {
+            if !self.is_wanted(id) {
+                self.end_read(id, Err(Error::Withdrawn));
+            } else if let Some(start) = self.recall(id) {
                 return Some(start);
             }
         }
         None
     }
 
-    /// Begins a read, unless it is answered at once or has to wait for a write to end.
-    fn begin(&mut self, id: u64, room: Room) -> Option<Start> {
+    /// Returns whether somebody waits for a read, of a tensor that is there.
+    fn is_wanted(&self, read: u64) -> bool {
+        self.reads.get(&read).is_some_and(|read| {
+            let entry = self.entries.get(&read.entry);
+            !read.is_cancelled() && entry.is_some_and(|entry| !entry.gone)
+        })
+    }
+
+    fn recall(&mut self, id: u64) -> Option<Start> {
         let read = self.reads.get_mut(&id)?;
-        let entry = self
-            .entries
-            .get_mut(&read.entry)
-            .filter(|entry| !entry.gone);
-        let Some(entry) = entry.filter(|_| !read.is_cancelled()) else {
-            self.end_read(id, Err(Error::Withdrawn));
-            return None;
-        };
-        let len = entry.len;
+        let entry = self.entries.get_mut(&read.entry)?;
         let lent = match &mut entry.memory {
-            Memory::None => return Some(self.fetch(id, room)),
+            Memory::None => {
+                let requests = &mut self.disks[entry.home].requests;
+                requests[read.class.index()].push_back(id);
+                return None;
+            }
             Memory::Bytes(bytes) => Lent::Bytes(bytes.clone()),
             Memory::Pieces(_) if entry.flying > 0 => {
+                // No further part may fly, so that the memory is whole soon.
                 if !std::mem::replace(&mut read.holding, true) {
                     entry.holds += 1;
                 }
@@ -79,6 +97,7 @@ impl Core {
                 Lent::Pieces(pieces)
             }
         };
+        let len = entry.len;
         self.counters.from_memory += 1;
         Some(Start::Copy {
             read: id,
@@ -118,8 +137,8 @@ impl Core {
 
     /// Returns the only block of a small tensor that a read waits for.
     fn small_on_disk(&self, read: u64) -> Option<&crate::store::entry::Block> {
-        let read = self.reads.get(&read).filter(|read| !read.is_cancelled())?;
-        let entry = self.entries.get(&read.entry).filter(|entry| !entry.gone)?;
+        let read = self.reads.get(&read).filter(|_| self.is_wanted(read))?;
+        let entry = self.entries.get(&read.entry)?;
         let alone = entry.blocks.len() == 1 && matches!(entry.memory, Memory::None);
         let block = entry.blocks.values().next()?;
         (alone && entry.len < SMALL_BYTES).then_some(block)
@@ -222,7 +241,7 @@ impl Core {
     }
 
     /// Answers a read. A tensor that was taken by it is given up.
-    pub(in crate::store) fn end_read(&mut self, id: u64, result: Result<HostBuf, Error>) {
+    pub(in crate::store) fn end_read(&mut self, id: u64, result: Answer) {
         let Some(read) = self.reads.remove(&id) else {
             return;
         };

@@ -4,7 +4,11 @@ use std::{io, sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use crate::{engine::Direction, error::Error, store::entry::Memory};
+use crate::{
+    engine::Direction,
+    error::Error,
+    store::{Outcome, entry::Memory},
+};
 
 use super::Core;
 
@@ -49,11 +53,8 @@ impl Core {
             return;
         };
         let home = entry.home;
-        for read in std::mem::take(&mut entry.waiting).into_iter().rev() {
-            if let Some(class) = self.reads.get(&read).map(|read| read.class) {
-                self.disks[home].requests[class.index()].push_front(read);
-            }
-        }
+        let waiting = std::mem::take(&mut entry.waiting);
+        self.disks[home].recalls.extend(waiting);
         self.ring(home);
     }
 
@@ -123,7 +124,7 @@ impl Core {
     }
 
     /// Tells the outcome of a tensor, once.
-    fn settle(&mut self, id: u64, outcome: Result<(), Error>) {
+    fn settle(&mut self, id: u64, outcome: Outcome) {
         let Some(entry) = self.entries.get_mut(&id).filter(|e| e.outcome.is_none()) else {
             return;
         };
@@ -136,12 +137,12 @@ impl Core {
         self.queued_bytes -= entry.len as u64;
         entry.outcome = Some(outcome);
         self.unsettled.remove(&id);
-        self.after.settled = true;
+        self.after.tell_settled();
         self.tell_drained();
     }
 
     /// Returns what resolves when the tensor is written or failed.
-    pub(in crate::store) fn watch(&mut self, id: u64) -> oneshot::Receiver<Result<(), Error>> {
+    pub(in crate::store) fn watch(&mut self, id: u64) -> oneshot::Receiver<Outcome> {
         let (watcher, outcome) = oneshot::channel();
         match self.entries.get_mut(&id) {
             None => self.after.outcomes.push((watcher, Err(Error::Withdrawn))),

@@ -1,0 +1,103 @@
+use std::path::Path;
+
+use super::*;
+use crate::store::Data;
+
+fn room() -> Room {
+    Room {
+        flight: true,
+        bounce: true,
+        now: Instant::now(),
+    }
+}
+
+fn core() -> Core {
+    let mut core = Core::new(
+        Config::new(["/spill".into()]),
+        vec![Disk::new(0, Path::new("/spill").into(), "none")],
+        true,
+    );
+    core.grown(0, Ok(1 << 30), Instant::now());
+    core
+}
+
+fn admit(core: &mut Core, len: usize) -> u64 {
+    core.admit(Data::from(vec![0; len]), Instant::now())
+        .unwrap()
+}
+
+/// Puts tensors on the disk.
+fn parked(core: &mut Core, count: usize, len: usize) -> Vec<u64> {
+    let ids = (0..count).map(|_| admit(core, len)).collect();
+    while let Some(Start::Write { parts, .. }) = core.pick(0, room()) {
+        parts.into_iter().for_each(|part| core.written(part));
+    }
+    ids
+}
+
+#[test]
+fn reads_that_somebody_waits_for_go_first_and_writes_have_their_share() {
+    let mut core = core();
+    let ids = parked(&mut core, 12, 300_000);
+    let (early, late) = ids.split_at(6);
+    let mut answers: Vec<_> = early
+        .iter()
+        .map(|id| core.ask(*id, Class::Prefetch, true))
+        .collect();
+    answers.extend(late.iter().map(|id| core.ask(*id, Class::Demand, true)));
+    let _waiting = [(); 10].map(|()| admit(&mut core, 300_000));
+    let (mut reads, mut writes) = (Vec::new(), Vec::new());
+    for turn in 0..16 {
+        match core.pick(0, room()) {
+            Some(Start::Fetch(group)) => reads.extend(group.iter().map(|one| one.entry)),
+            Some(Start::Write { .. }) => writes.push(turn),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(reads, [late, early].concat());
+    assert_eq!(writes.len(), 4);
+    assert!(
+        writes.windows(2).all(|pair| pair[1] - pair[0] == 4),
+        "{writes:?}"
+    );
+}
+
+#[test]
+fn neighbours_are_read_in_one_go_and_others_are_not() {
+    let mut core = core();
+    let ids = parked(&mut core, 4, 4096);
+    let _answers: Vec<_> = [ids[0], ids[1], ids[3]]
+        .map(|id| core.ask(id, Class::Demand, true))
+        .into();
+    let mut groups = Vec::new();
+    while let Some(Start::Fetch(group)) = core.pick(0, room()) {
+        groups.push(group.iter().map(|one| one.entry).collect::<Vec<_>>());
+    }
+    assert_eq!(groups, [vec![ids[0], ids[1]], vec![ids[3]]]);
+}
+
+#[test]
+fn a_full_house_starts_nothing_but_answers_from_memory() {
+    let mut core = core();
+    let id = admit(&mut core, 300_000);
+    let _answer = core.ask(id, Class::Demand, false);
+    let full = Room {
+        flight: false,
+        ..room()
+    };
+    assert!(matches!(core.pick(0, full), Some(Start::Copy { .. })));
+    assert!(core.pick(0, full).is_none());
+}
+
+#[test]
+fn a_crash_of_a_thread_ends_all_waiting() {
+    let mut core = core();
+    let id = admit(&mut core, 300_000);
+    let mut outcome = core.watch(id);
+    let mut answer = core.ask(id, Class::Demand, true);
+    core.crash();
+    assert!(answer.try_recv().is_err() && outcome.try_recv().is_err());
+    assert!(core.is_settled(core.horizon()) && core.is_drained());
+    let refused = core.admit(Data::from(vec![1]), Instant::now()).unwrap_err();
+    assert!(matches!(refused.error, Error::Closed));
+}

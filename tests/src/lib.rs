@@ -3,5 +3,6 @@
 pub mod figures;
 pub mod harness;
 pub mod models;
+pub mod overload;
 pub mod pipelines;
 pub mod slow_clients;

@@ -118,6 +118,7 @@ fn recipe(fixture: Fixture) -> Recipe {
         Fixture::CounterPlain => Recipe::Scripted(scripted::COUNTER_PLAIN),
         Fixture::Strings => Recipe::Scripted(scripted::STRINGS),
         Fixture::WrongOutput => Recipe::Scripted(scripted::WRONG_OUTPUT),
+        Fixture::Digest => Recipe::Scripted(scripted::DIGEST),
     }
 }
 

@@ -139,6 +139,10 @@ fn run(
     if file.exists() {
         fs::remove_file(file).context("remove the earlier report")?;
     }
+    // Some start the server as a process of its own, which lies beside them.
+    let mut binary = workspace.cargo();
+    binary.args(["build", "--locked", "--release", "--bin", "forebay"]);
+    process::run(&mut binary, interrupt)?;
     let mut cargo = workspace.cargo();
     cargo.args(["bench", "--locked", "--package", &benchmark.package]);
     cargo

@@ -26,6 +26,9 @@ pub enum Fixture {
     Strings,
     /// Returns one row fewer than the batch has.
     WrongOutput,
+    /// INT32 `[B, N]` to INT64 `[B, 1]`: the sum of the elements, each times its place from 1; batched
+    /// dynamically.
+    Digest,
 }
 
 /// A name that no fixture has.
@@ -34,7 +37,7 @@ pub struct UnknownFixture(String);
 
 impl Fixture {
     /// Every fixture.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ResNet18,
         Self::Mlp,
         Self::IdentityFp32,
@@ -45,6 +48,7 @@ impl Fixture {
         Self::CounterPlain,
         Self::Strings,
         Self::WrongOutput,
+        Self::Digest,
     ];
 
     /// Returns the model's name, which is also its directory's.
@@ -60,6 +64,7 @@ impl Fixture {
             Self::CounterPlain => "counter_plain",
             Self::Strings => "strings",
             Self::WrongOutput => "wrong_output",
+            Self::Digest => "digest",
         }
     }
 
@@ -76,6 +81,7 @@ impl Fixture {
             Self::CounterPlain => include_str!("repository/counter_plain/config.pbtxt"),
             Self::Strings => include_str!("repository/strings/config.pbtxt"),
             Self::WrongOutput => include_str!("repository/wrong_output/config.pbtxt"),
+            Self::Digest => include_str!("repository/digest/config.pbtxt"),
         }
     }
 }

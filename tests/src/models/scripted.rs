@@ -62,6 +62,13 @@ pub(super) const WRONG_OUTPUT: Module = Module {
     attributes: STATELESS,
 };
 
+/// The sum of each row's elements, each times its place from 1.
+pub(super) const DIGEST: Module = Module {
+    class: "Digest",
+    source: include_str!("repository/digest/__torch__.py"),
+    attributes: STATELESS,
+};
+
 /// Four times its input, after as many products of it as `rounds` has elements.
 pub(super) const CASE6243: Module = Module {
     class: "Case6243",

@@ -3,6 +3,10 @@
 //! Invariant: no frame that it yields reaches beyond the end of one message, so that the next
 //! permit is asked for only once tonic wants another message, and at most one is held for a message
 //! that no handler has seen.
+//!
+//! A prefix is handed on by itself. tonic then makes room for exactly the message; what it had read of
+//! a message before it knew the length would be room on top, in which the next message begins, and
+//! two messages in one allocation keep one another's memory.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -84,6 +88,7 @@ impl<B> AdmissionBody<B> {
                     permit,
                     arrived: self.arrived,
                 });
+                return Poll::Ready(Ok(self.hand_on()));
             }
             let (taken, event) = self.scanner.scan(&self.pending[self.scanned..]);
             self.scanned += taken;
@@ -106,8 +111,12 @@ impl<B> AdmissionBody<B> {
                                 arrived: self.arrived,
                             });
                         }
-                        Verdict::Waits(reserve) => self.waiting = Some(reserve),
+                        Verdict::Waits(reserve) => {
+                            self.waiting = Some(reserve);
+                            continue;
+                        }
                     }
+                    return Poll::Ready(Ok(self.hand_on()));
                 }
             }
         }

@@ -26,6 +26,7 @@ pub mod model;
 pub mod registry;
 pub mod repository;
 pub mod request;
+pub mod residency;
 pub mod scheduler;
 pub mod server;
 pub mod signature;

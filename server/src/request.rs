@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use forebay_proto::{SequenceControl, Tensor};
 use tokio::sync::oneshot;
 
-use crate::{admission::Permit, error::Error};
+use crate::{admission::Permit, error::Error, residency::Lease};
 
 /// One life of a sequence, from a start to the next. Never used twice.
 pub type Life = u64;
@@ -57,6 +57,8 @@ pub struct Timings {
     pub queued: Instant,
     /// When its batch was formed.
     pub batched: Option<Instant>,
+    /// How long of that it waited for the model's weights.
+    pub residency: Duration,
     /// When each stage ended.
     pub stages: Option<Stages>,
 }
@@ -83,6 +85,7 @@ impl Timings {
             arrived,
             queued: Instant::now(),
             batched: None,
+            residency: Duration::ZERO,
             stages: None,
         }
     }
@@ -135,6 +138,8 @@ impl Job {
 #[derive(Debug)]
 pub struct Reply {
     sender: Option<oneshot::Sender<Result<Answer, Error>>>,
+    /// Says that the model is in use, where it may leave memory.
+    lease: Option<Lease>,
 }
 
 impl Reply {
@@ -143,8 +148,23 @@ impl Reply {
         let (sender, receiver) = oneshot::channel();
         let reply = Self {
             sender: Some(sender),
+            lease: None,
         };
         (reply, receiver)
+    }
+
+    /// Holds `lease` until the job is answered.
+    #[must_use]
+    pub fn holding(mut self, lease: Option<Lease>) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Returns how long a job that was queued at `queued`, and runs from `now`, waited for the model's
+    /// weights.
+    pub fn waited(&self, queued: Instant, now: Instant) -> Duration {
+        let lease = self.lease.as_ref();
+        lease.map_or(Duration::ZERO, |lease| lease.waited(queued, now))
     }
 
     /// Answers the job.

@@ -48,6 +48,8 @@ pub struct Scheduler {
 struct State {
     queue: Queue,
     closed: bool,
+    /// Whether the instances are to end, whatever is queued: they are made anew later.
+    parked: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Scheduler {
             state: Mutex::new(State {
                 queue,
                 closed: false,
+                parked: false,
             }),
             changed: Condvar::new(),
             max_items,
@@ -153,10 +156,13 @@ impl Scheduler {
     }
 
     /// Waits until there is a batch for `instance` and returns it, in order of arrival. Returns
-    /// `None` once the queue is closed and empty for this instance.
+    /// `None` once the queue is closed and empty for this instance, or parked.
     pub fn next(&self, instance: usize) -> Option<Vec<Job>> {
         let mut state = self.lock();
         loop {
+            if state.parked {
+                return None;
+            }
             let now = Instant::now();
             let closed = state.closed;
             let decision = match &mut state.queue {
@@ -205,6 +211,34 @@ impl Scheduler {
     /// Takes no more jobs; those that are queued still run.
     pub fn close(&self) {
         self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Gives out no more batches, so that the instances end. Jobs are queued as before.
+    pub fn park(&self) {
+        self.lock().parked = true;
+        self.changed.notify_all();
+    }
+
+    /// Gives out batches again, to instances that were made anew.
+    pub fn unpark(&self) {
+        self.lock().parked = false;
+    }
+
+    /// Answers what is queued with errors, and goes on taking jobs. Sequences stay.
+    pub fn refuse(&self, error: impl Fn(&Job) -> Error) {
+        let mut jobs = Vec::new();
+        if let Queue::Batches(batcher) = &mut self.lock().queue {
+            while let Decision::Ready(batch) = batcher.poll(Instant::now(), true) {
+                jobs.extend(batch);
+            }
+        }
+        // Outside the lock, as in `discard`.
+        for job in jobs {
+            let error = error(&job);
+            job.reply.send(Err(error));
+        }
+        // A closed queue's instances wait for it to be empty.
         self.changed.notify_all();
     }
 

@@ -73,6 +73,14 @@ impl Registry {
         }
         let residency = Arc::clone(&loader.residency);
         residency.start()?;
+        let Usage { budget, bytes, .. } = residency.usage();
+        if budget.is_some_and(|budget| bytes > budget) {
+            tracing::warn!(
+                bytes,
+                budget,
+                "pinned models hold more than registry.weights_bytes"
+            );
+        }
         Ok(Self { models, residency })
     }
 

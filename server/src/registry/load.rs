@@ -158,6 +158,9 @@ impl Loader {
             self.residency.pin(served.weights_bytes);
             return Ok(());
         }
+        if self.residency.usage().budget.is_none() {
+            tracing::warn!(model = %served.name, "its weights never leave memory, since registry.weights_bytes sets no bound");
+        }
         let model: Weak<dyn Resident> = Arc::<Served>::downgrade(served);
         match self.residency.admit(model, served.weights_bytes) {
             Ok(member) => drop(served.member.set(member)),

@@ -75,8 +75,13 @@ impl Served {
     /// Returns why the version takes no requests: its device has failed, or it could not be brought
     /// back into memory.
     pub fn failure(&self) -> Option<String> {
-        let lost = self.scheduler.failure().map(str::to_owned);
-        lost.or_else(|| Some(lock(&self.visits).failed.as_ref()?.1.clone()))
+        if let Some(lost) = self.scheduler.failure() {
+            return Some(lost.to_owned());
+        }
+        // Asked for each request: where the weights never leave, nothing is locked.
+        self.member.get()?;
+        let visits = lock(&self.visits);
+        visits.failed.as_ref().map(|(_, reason)| reason.clone())
     }
 
     /// Returns whether the version could not be brought back, but a request may have it tried again.

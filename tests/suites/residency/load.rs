@@ -46,10 +46,12 @@ async fn five_models_answer_in_the_memory_of_two() {
 
 #[tokio::test]
 async fn models_that_are_always_busy_take_turns() {
-    let builder = within_kib(models(3), 1100).with_config(|config| {
-        config.registry.residency_turn = Duration::from_millis(50);
-    });
-    let server = builder.start().await;
+    // Passes take so long that requests are always there: a model that is idle for a moment would go.
+    let server = within_kib(models(3), 1100)
+        .with_simulated(Duration::ZERO, Duration::from_millis(10), Duration::ZERO)
+        .with_config(|config| config.registry.residency_turn = Duration::from_millis(50))
+        .start()
+        .await;
     let client = server.client().await;
     let mut streams = JoinSet::new();
     let (stop, stopped) = tokio::sync::watch::channel(false);

@@ -86,7 +86,10 @@ async fn models_that_are_always_busy_take_turns() {
 
 #[tokio::test]
 async fn at_shutdown_those_that_wait_for_weights_are_answered() {
-    let server = within_kib(models(5), 1100).start().await;
+    let server = within_kib(models(5), 1100)
+        .with_simulated(Duration::ZERO, Duration::from_millis(20), Duration::ZERO)
+        .start()
+        .await;
     let client = server.client().await;
     let options = StreamOptions::default().with_requests_in_flight(64);
     let session = within(client.stream(options)).await.unwrap();
@@ -105,6 +108,9 @@ async fn at_shutdown_those_that_wait_for_weights_are_answered() {
         usize::try_from(answered).unwrap() + last.scheduler.len() == 12
     })
     .await;
+    let waiting = |index| server.model(&format!("m{index}")).scheduler.len();
+    let out = (0..5).filter(|&index| !residency(&server, index).resident && waiting(index) > 0);
+    assert!(out.count() > 0, "nobody waits for weights");
     server.begin_shutdown();
     for (index, ticket) in tickets {
         check(&within(ticket).await.unwrap(), index, 1.0);

@@ -9,14 +9,21 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/alias_analysis.h>
+#include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/passes/freeze_module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
@@ -117,6 +124,52 @@ bool is_pure(const torch::jit::Module& module, const std::vector<std::string>& k
   return !writes_to_constants(aliases, *graph->block());
 }
 
+// Adds up tensors, each piece of memory once.
+class Weights {
+ public:
+  void add(const c10::IValue& value) {
+    c10::IValue::HashAliasedIValues parts;
+    value.getSubValues(parts);
+    for (const c10::IValue& part : parts) {
+      if (part.isTensor() && part.toTensor().defined()) {
+        add(part.toTensor());
+      }
+    }
+  }
+
+  void add(const torch::jit::Block& block) {
+    for (const torch::jit::Node* node : block.nodes()) {
+      if (node->kind() == c10::prim::Constant) {
+        if (const auto value = torch::jit::toIValue(node->output())) {
+          add(*value);
+        }
+      }
+      for (const torch::jit::Block* inner : node->blocks()) {
+        add(*inner);
+      }
+    }
+  }
+
+  uint64_t bytes() const {
+    return bytes_;
+  }
+
+ private:
+  void add(const at::Tensor& tensor) {
+    // oneDNN's tensors have no storage.
+    const bool stored = tensor.has_storage();
+    const void* at = stored ? static_cast<const void*>(tensor.storage().unsafeGetStorageImpl())
+                            : static_cast<const void*>(tensor.unsafeGetTensorImpl());
+    if (seen_.insert(at).second) {
+      bytes_ += stored ? tensor.storage().nbytes()
+                       : static_cast<uint64_t>(tensor.numel()) * tensor.element_size();
+    }
+  }
+
+  std::unordered_set<const void*> seen_;
+  uint64_t bytes_ = 0;
+};
+
 bool is_texts(const c10::IValue& value) {
   return value.isList() &&
       value.toListRef().size() > 0 && value.toListRef()[0].isString();
@@ -191,6 +244,29 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
 
 bool fb_module_is_pure(const FbModule* module) {
   return module->pure;
+}
+
+uint64_t fb_module_bytes(const FbModule* module) {
+  Weights weights;
+  try {
+    weights.add(c10::IValue(module->module._ivalue()));
+    for (const auto& part : module->module.modules()) {
+      for (const auto& method : part.get_methods()) {
+        if (auto* function = torch::jit::tryToGraphFunction(method.function())) {
+          weights.add(*function->graph()->block());
+        }
+      }
+    }
+  } catch (const std::exception&) {
+    // What was counted so far is the best that is known.
+  }
+  return weights.bytes();
+}
+
+void fb_trim() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 void fb_profiling(bool on) {

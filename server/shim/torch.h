@@ -35,6 +35,13 @@ void fb_module_free(FbModule* module);
 // once.
 bool fb_module_is_pure(const FbModule* module);
 
+// The bytes of the tensors that the module and its graphs hold, memory that several share counted
+// once.
+uint64_t fb_module_bytes(const FbModule* module);
+
+// Gives free memory of the C allocator back to the system, where that is glibc's.
+void fb_trim();
+
 // Sets, for the whole process, whether graphs are specialised for what their first passes saw.
 void fb_profiling(bool on);
 

@@ -145,6 +145,7 @@ impl Config {
         faults.extend(self.transport.validate());
         faults.extend(self.admission.validate());
         faults.extend(self.spill.validate());
+        faults.extend(self.registry.validate());
         faults.extend(self.device.validate());
         faults
     }
@@ -187,6 +188,16 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("pipeline_dept"), "{error}");
+    }
+
+    #[test]
+    fn weights_that_may_leave_memory_need_a_bound() {
+        let error = read("[registry]\nmodel_residency = \"lru\"\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("registry.weights_bytes"), "{error}");
+        let text = "[registry]\nmodel_residency = \"lru\"\nweights_bytes = \"1 GiB\"\n";
+        assert_eq!(read(text).unwrap().registry.weights_budget(), Some(1 << 30));
     }
 
     #[test]

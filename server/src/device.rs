@@ -168,6 +168,15 @@ impl AnyDevice {
         }
     }
 
+    /// Gives back memory that is kept for reuse; see [`Device::reclaim`].
+    pub fn reclaim(&self) {
+        match self {
+            Self::Cpu(device) => device.reclaim(),
+            Self::Simulated(device) => device.reclaim(),
+            Self::Accelerator(device) => device.reclaim(),
+        }
+    }
+
     /// Tells how the device is doing. Asks the driver, which may take some milliseconds.
     pub fn report(&self) -> Report {
         match self {

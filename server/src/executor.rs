@@ -136,13 +136,15 @@ impl Pipeline {
     /// # Errors
     /// The device has no room for streams, or the system for threads.
     pub fn spawn<D: Device>(parts: Parts<D>) -> Result<Self, device::Error> {
+        tell_of_outage(&*parts.device, &parts.scheduler);
         let mut pipeline = Self::spawn_cold(parts)?;
         pipeline.warmup = None;
         Ok(pipeline)
     }
 
     /// As [`spawn`](Self::spawn), but the scheduler is not asked for batches before
-    /// [`serve`](Self::serve); until then [`warm`](Self::warm) gives them.
+    /// [`serve`](Self::serve); until then [`warm`](Self::warm) gives them. Who makes instances time and
+    /// again calls [`tell_of_outage`] once.
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn).
@@ -171,13 +173,6 @@ impl Pipeline {
             Mode::Stages => false,
             Mode::Auto => !device.has_own_memory(),
         };
-        // What waits, or comes, when the device fails for good is told so.
-        let queue = Arc::downgrade(&source.scheduler);
-        device.outage().listen(move |reason| {
-            if let Some(queue) = queue.upgrade() {
-                queue.fail(reason);
-            }
-        });
         let threads = Builder {
             device,
             copy: Arc::clone(&copy),
@@ -231,15 +226,30 @@ impl Pipeline {
         self.depth.peak()
     }
 
-    /// Waits for the threads to end. Close the scheduler first.
+    /// Waits for the threads to end. Close or park the scheduler first.
     pub fn join(self) {
-        for thread in self.threads {
+        let Self {
+            threads, warmup, ..
+        } = self;
+        // They may still wait for what warms them up.
+        drop(warmup);
+        for thread in threads {
             // A stage catches the panics of its batches, so this is a fault of the stage itself.
             if thread.join().is_err() {
                 tracing::error!("a thread of the executor panicked");
             }
         }
     }
+}
+
+/// Has what waits at a scheduler, or comes, told when the device fails for good.
+pub fn tell_of_outage<D: Device>(device: &D, scheduler: &Arc<Scheduler>) {
+    let queue = Arc::downgrade(scheduler);
+    device.outage().listen(move |reason| {
+        if let Some(queue) = queue.upgrade() {
+            queue.fail(reason);
+        }
+    });
 }
 
 /// Where batches come from: first what warms up, then the scheduler.

@@ -74,7 +74,7 @@ impl Inference {
     pub fn begin(&self, request: InferRequest, origin: Origin) -> Result<Running, Error> {
         let served = self
             .registry
-            .find(&request.model_name, &request.model_version)?;
+            .find_for_request(&request.model_name, &request.model_version)?;
         let account = Account::open(Arc::clone(served), origin.arrived);
         let rows = served
             .settings
@@ -112,7 +112,7 @@ impl Inference {
             life: None,
             permit: origin.permit,
             timings: Timings::new(origin.arrived),
-            reply,
+            reply: reply.holding(served.lease()),
         };
         let pending = served
             .scheduler
@@ -247,8 +247,10 @@ fn timing_parameters(timings: &Timings) -> Parameters {
     let nanos = |duration: Duration| {
         Parameter::Int64(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
     };
-    let mut parameters =
-        Parameters::from([("forebay_queue_ns".to_owned(), nanos(timings.queue()))]);
+    let mut parameters = Parameters::from([
+        ("forebay_queue_ns".to_owned(), nanos(timings.queue())),
+        ("forebay_residency_ns".to_owned(), nanos(timings.residency)),
+    ]);
     if let Some(stages) = &timings.stages {
         for (name, duration) in [
             ("forebay_h2d_ns", stages.h2d),

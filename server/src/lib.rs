@@ -28,6 +28,7 @@ pub mod overflow;
 pub mod registry;
 pub mod repository;
 pub mod request;
+pub mod residency;
 pub mod scheduler;
 pub mod server;
 pub mod signature;

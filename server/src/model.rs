@@ -39,11 +39,23 @@ pub trait Model: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Lets go of weights that are kept for further instances, which are then loaded again.
+    fn release(&self) {}
+
     /// Returns for each input whether a pass reads it on the host wherever it runs: a number or a
     /// text that is no tensor for the model. Inputs beyond the end are tensors.
     fn host_inputs(&self) -> Vec<bool> {
         Vec::new()
     }
+}
+
+/// The memory that an instance's weights take. Instances may share it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Weights {
+    /// The same for instances that share them, and only for those, as long as they live.
+    pub at: usize,
+    /// How large they are.
+    pub bytes: u64,
 }
 
 /// One copy of a model.
@@ -57,6 +69,11 @@ pub trait Instance: Send + fmt::Debug {
     /// # Errors
     /// The model threw, or its outputs are not what the configuration says.
     fn forward(&mut self, inputs: Vec<Option<Placed>>) -> Result<Vec<Placed>, Error>;
+
+    /// Returns the memory that its weights take: as measured, or else as large as its file.
+    fn weights(&self) -> Weights {
+        Weights::default()
+    }
 
     /// Forgets all state, as at the start of a sequence.
     ///

@@ -1,14 +1,22 @@
 //! The models that are served, by name and version.
 //!
 //! Invariant: a model either is ready, with running instances, or has a reason why not; `ModelReady`
-//! and the index tell which. What was loaded stays; whether its device has failed is asked each time.
+//! and the index tell which. What was loaded stays, also while its weights are out of memory; whether
+//! its device has failed, or it could not be brought back, is asked each time.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, io, sync::Arc, time::Instant};
 
 use forebay_proto::inference::repository_index_response::ModelIndex;
 
-use crate::{device::AnyDevice, error::Error, repository::ScannedModel, scheduler::Scheduler};
+use crate::{
+    device::AnyDevice,
+    error::Error,
+    repository::ScannedModel,
+    residency::{Mode, Residency, Usage},
+    scheduler::Scheduler,
+};
 
+mod blueprint;
 mod config;
 mod load;
 mod place;
@@ -21,9 +29,10 @@ pub use place::{Error as PlaceError, places};
 pub use served::Served;
 
 /// The models that are served.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
     models: BTreeMap<String, Versions>,
+    residency: Arc<Residency>,
 }
 
 /// The versions of a model, and what became of them.
@@ -37,8 +46,16 @@ struct Versions {
 
 impl Registry {
     /// Loads every model that was found. Blocks while files are read; call it on a thread of its own.
-    pub fn load(scanned: Vec<ScannedModel>, loader: &Loader) -> Self {
+    ///
+    /// # Errors
+    /// The system gives no thread to bring models in.
+    pub fn load(mut scanned: Vec<ScannedModel>, loader: &Loader) -> io::Result<Self> {
         let mut models = BTreeMap::new();
+        // Those that stay come first, so that it is known what they leave to the others.
+        scanned.sort_by_key(|scanned| {
+            let residency = scanned.as_ref().ok().and_then(|one| one.settings.residency);
+            residency.unwrap_or(loader.model_residency) == Mode::Lru
+        });
         for scanned in scanned {
             let (name, versions) = match scanned {
                 Ok(entry) => (entry.settings.name.clone(), Versions::load(&entry, loader)),
@@ -55,7 +72,17 @@ impl Registry {
             };
             models.insert(name, versions);
         }
-        Self { models }
+        let residency = Arc::clone(&loader.residency);
+        residency.start()?;
+        let Usage { budget, bytes, .. } = residency.usage();
+        if budget.is_some_and(|budget| bytes > budget) {
+            tracing::warn!(
+                bytes,
+                budget,
+                "pinned models hold more than registry.weights_bytes"
+            );
+        }
+        Ok(Self { models, residency })
     }
 
     /// Finds a version of a model; an empty `version` is the latest that is ready.
@@ -77,7 +104,7 @@ impl Registry {
                 versions.not_ready().next_back(),
             ) {
                 (Some(served), _) => Ok(served),
-                (None, Some((version, reason))) => Err(not_ready(version, reason)),
+                (None, Some((version, reason))) => Err(not_ready(version, &reason)),
                 (None, None) => Err(Error::UnknownModel {
                     model: model.to_owned(),
                 }),
@@ -88,7 +115,7 @@ impl Registry {
             version: version.to_owned(),
         })?;
         if let Some((_, reason)) = versions.not_ready().find(|(version, _)| *version == number) {
-            return Err(not_ready(number, reason));
+            return Err(not_ready(number, &reason));
         }
         versions
             .loaded
@@ -97,6 +124,29 @@ impl Registry {
                 model: model.to_owned(),
                 version: version.to_owned(),
             })
+    }
+
+    /// Finds a version for a request, as [`find`](Self::find) does; or else one that could not be brought
+    /// back into memory some time ago, which the request has tried again.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn find_for_request(&self, model: &str, version: &str) -> Result<&Arc<Served>, Error> {
+        self.find(model, version).or_else(|error| {
+            let now = Instant::now();
+            let loaded = self.models.get(model).map(|versions| &versions.loaded);
+            let mut asked = loaded.into_iter().flat_map(BTreeMap::values).rev();
+            let again = asked.find(|served| {
+                let is_asked = version.is_empty() || version == served.version.to_string();
+                is_asked && served.may_be_tried(now)
+            });
+            again.ok_or(error)
+        })
+    }
+
+    /// Returns what weights hold in memory.
+    pub fn weights(&self) -> Usage {
+        self.residency.usage()
     }
 
     /// Returns the versions of a model that are ready.
@@ -112,10 +162,10 @@ impl Registry {
         self.models.values().flat_map(Versions::ready)
     }
 
-    /// Returns the queues of the models that are ready.
+    /// Returns the queues of the models that loaded.
     pub fn queues(&self) -> Vec<Arc<Scheduler>> {
-        let served = self.ready();
-        served.map(|served| Arc::clone(&served.scheduler)).collect()
+        let loaded = self.models.values().flat_map(|model| model.loaded.values());
+        loaded.map(|served| Arc::clone(&served.scheduler)).collect()
     }
 
     /// Returns the devices that models run on, each once.
@@ -149,7 +199,7 @@ impl Registry {
             if !only_ready {
                 let not_ready = versions.not_ready();
                 index.extend(
-                    not_ready.map(|(version, reason)| entry(version, "UNAVAILABLE", reason)),
+                    not_ready.map(|(version, reason)| entry(version, "UNAVAILABLE", &reason)),
                 );
             }
         }
@@ -160,6 +210,8 @@ impl Registry {
     pub fn close(&self) {
         let loaded = || self.models.values().flat_map(|model| model.loaded.values());
         loaded().for_each(|served| served.scheduler.close());
+        // Whoever waits for weights is answered first.
+        self.residency.close();
         loaded().for_each(|served| served.join());
     }
 }
@@ -172,11 +224,14 @@ impl Versions {
     }
 
     /// Returns the versions that do not, and why: first those that did not load.
-    fn not_ready(&self) -> impl DoubleEndedIterator<Item = (u64, &str)> {
+    fn not_ready(&self) -> impl DoubleEndedIterator<Item = (u64, Cow<'_, str>)> {
         let failed = self.failed.iter();
-        let failed = failed.map(|(&version, reason)| (version, reason.as_str()));
-        let lost = self.loaded.iter();
-        failed.chain(lost.filter_map(|(&version, served)| Some((version, served.failure()?))))
+        let failed = failed.map(|(&version, reason)| (version, Cow::from(reason)));
+        let lost = self.loaded.iter().filter_map(|(&version, served)| {
+            let reason = served.failure()?;
+            Some((version, Cow::from(reason)))
+        });
+        failed.chain(lost)
     }
 
     fn load(entry: &crate::repository::ModelEntry, loader: &Loader) -> Self {
@@ -185,7 +240,7 @@ impl Versions {
             match loader.load(entry, version) {
                 Ok(served) => {
                     tracing::info!(model = %served.name, version = version.number, "model is ready");
-                    versions.loaded.insert(version.number, Arc::new(served));
+                    versions.loaded.insert(version.number, served);
                 }
                 Err(error) => {
                     let (model, reason) = (&entry.settings.name, error.to_string());

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use forebay_proto::{SequenceControl, Tensor};
 use tokio::sync::oneshot;
 
-use crate::{admission::Permit, error::Error};
+use crate::{admission::Permit, error::Error, residency::Lease};
 
 mod stowed;
 
@@ -63,6 +63,8 @@ pub struct Timings {
     pub batched: Option<Instant>,
     /// When its inputs were on disk.
     pub parked: Option<Parking>,
+    /// How long of that it waited for the model's weights.
+    pub residency: Duration,
     /// When each stage ended.
     pub stages: Option<Stages>,
 }
@@ -101,6 +103,7 @@ impl Timings {
             queued: Instant::now(),
             batched: None,
             parked: None,
+            residency: Duration::ZERO,
             stages: None,
         }
     }
@@ -153,6 +156,8 @@ impl Job {
 #[derive(Debug)]
 pub struct Reply {
     sender: Option<oneshot::Sender<Result<Answer, Error>>>,
+    /// Says that the model is in use, where it may leave memory.
+    lease: Option<Lease>,
 }
 
 impl Reply {
@@ -161,8 +166,23 @@ impl Reply {
         let (sender, receiver) = oneshot::channel();
         let reply = Self {
             sender: Some(sender),
+            lease: None,
         };
         (reply, receiver)
+    }
+
+    /// Holds `lease` until the job is answered.
+    #[must_use]
+    pub fn holding(mut self, lease: Option<Lease>) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Returns how long a job that was queued at `queued`, and runs from `now`, waited for the model's
+    /// weights.
+    pub fn waited(&self, queued: Instant, now: Instant) -> Duration {
+        let lease = self.lease.as_ref();
+        lease.map_or(Duration::ZERO, |lease| lease.waited(queued, now))
     }
 
     /// Answers the job.

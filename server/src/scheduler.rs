@@ -25,8 +25,9 @@ mod pace;
 mod parking;
 mod pending;
 mod queued;
-mod residence;
 mod sequences;
+mod stops;
+mod whereabouts;
 
 pub use batcher::{Batcher, Decision, Policy};
 pub use pending::Pending;
@@ -34,7 +35,7 @@ pub use sequences::{Sequences, UnknownSequence};
 
 use pace::Pace;
 use queued::Queued;
-use residence::Residence;
+use whereabouts::Whereabouts;
 
 /// Identifies a job in its queue.
 pub type Ticket = u64;
@@ -59,12 +60,14 @@ struct State {
     closed: bool,
     /// Instances that wait for a change: without any, telling of it would be a system call for nothing.
     waiting: usize,
-    residence: Residence,
+    whereabouts: Whereabouts,
     pace: Pace,
     /// Since when an instance waits for requests that are on disk.
     stalled: Option<Instant>,
     /// How long instances waited for such.
     stalls: Duration,
+    /// Whether the instances are to end, whatever is queued: they are made anew later.
+    suspended: bool,
 }
 
 #[derive(Debug)]
@@ -98,10 +101,11 @@ impl Scheduler {
                 queue,
                 closed: false,
                 waiting: 0,
-                residence: Residence::default(),
+                whereabouts: Whereabouts::default(),
                 pace: Pace::default(),
                 stalled: None,
                 stalls: Duration::ZERO,
+                suspended: false,
             }),
             changed: Condvar::new(),
             max_items,
@@ -133,7 +137,7 @@ impl Scheduler {
         let mut state = self.lock();
         if state.closed {
             return Err(match self.failure.get() {
-                Some(reason) => lost(&job, reason),
+                Some(reason) => stops::lost(&job, reason),
                 None => Error::ShuttingDown,
             });
         }
@@ -144,14 +148,14 @@ impl Scheduler {
             });
         }
         let State {
-            queue, residence, ..
+            queue, whereabouts, ..
         } = &mut *state;
         let ticket = match queue {
             Queue::Batches(batcher) => {
                 let (rows, queued) = (job.rows, Queued::new(batcher.next_ticket(), job));
                 let ticket = batcher.push(now, rows, shape, queued);
                 if parkable > 0 {
-                    residence.insert(ticket, parkable);
+                    whereabouts.insert(ticket, parkable);
                 }
                 ticket
             }
@@ -188,10 +192,13 @@ impl Scheduler {
     }
 
     /// Waits until there is a batch for `instance` and returns it, in order of arrival. Returns
-    /// `None` once the queue is closed and empty for this instance.
+    /// `None` once the queue is closed and empty for this instance, or suspended.
     pub fn next(&self, instance: usize) -> Option<Vec<Job>> {
         let mut state = self.lock();
         loop {
+            if state.suspended {
+                return None;
+            }
             let now = Instant::now();
             let closed = state.closed;
             let decision = match &mut state.queue {
@@ -213,7 +220,7 @@ impl Scheduler {
                     if !state.queue.is_empty() || closed {
                         self.wake(&state);
                     }
-                    if state.residence.any_away() {
+                    if state.whereabouts.any_away() {
                         self.advanced();
                     }
                     return Some(jobs);
@@ -245,44 +252,6 @@ impl Scheduler {
         }
     }
 
-    /// Takes no more jobs; those that are queued still run.
-    pub fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_all();
-    }
-
-    /// Takes no more jobs, and answers those that are queued: the model's device has failed for good.
-    pub fn fail(&self, reason: &str) {
-        // The first reason is the one.
-        let _known = self.failure.set(reason.to_owned());
-        let queue = {
-            let mut state = self.lock();
-            state.closed = true;
-            state.residence = Residence::default();
-            // Nothing is pushed to it any more.
-            let none = Queue::Batches(Batcher::new(Policy::each()));
-            std::mem::replace(&mut state.queue, none)
-        };
-        self.changed.notify_all();
-        // Outside the lock, as in `discard`.
-        let jobs = match queue {
-            Queue::Batches(batcher) => {
-                let queued = batcher.into_values().into_iter();
-                queued.map(|queued| queued.job).collect()
-            }
-            Queue::Sequences(sequences) => sequences.into_values(),
-        };
-        for job in jobs {
-            let error = lost(&job, reason);
-            job.reply.send(Err(error));
-        }
-    }
-
-    /// Returns why the model takes no more requests, where its device has failed.
-    pub fn failure(&self) -> Option<&str> {
-        self.failure.get().map(String::as_str)
-    }
-
     /// Returns whether jobs share batches, whose rows are then independent of one another.
     pub fn joins(&self) -> bool {
         self.joins
@@ -305,9 +274,13 @@ impl Scheduler {
             Queue::Batches(batcher) => batcher.remove(ticket).map(|queued| queued.job),
             Queue::Sequences(sequences) => sequences.remove(ticket),
         };
-        state.residence.remove(ticket);
-        // What is left may be nothing, for which a closed queue's instances wait.
-        if state.closed {
+        state.whereabouts.remove(ticket);
+        if state.whereabouts.any_away() {
+            self.advanced();
+        }
+        // What is left may be nothing, for which a closed queue's instances wait, or may be in memory
+        // where this one was not.
+        if state.closed || state.stalled.is_some() {
             self.changed.notify_all();
         }
         drop(state);
@@ -341,7 +314,7 @@ impl State {
         match &decision {
             Decision::Ready(batch) => {
                 for queued in batch {
-                    self.residence.remove(queued.ticket);
+                    self.whereabouts.remove(queued.ticket);
                 }
                 self.pace.taken(now, batch.len(), batcher.len());
                 let stalled = self.stalled.take();
@@ -364,13 +337,6 @@ impl Queue {
 
     fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-fn lost(job: &Job, reason: &str) -> Error {
-    Error::DeviceLost {
-        model: job.model.clone(),
-        reason: reason.to_owned(),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     overflow::Overflow,
     registry::{self, Loader, Registry},
     repository::{self, Repository},
+    residency::Residency,
     telemetry::Tracer,
     transport::{self, Drained},
 };
@@ -109,9 +110,16 @@ impl Server {
             max_queue_items: config.scheduler.max_queue_items,
             intra_op_threads: threads(config.scheduler.intra_op_threads, instances),
             warmup_timeout: config.registry.warmup_timeout,
+            model_residency: config.registry.model_residency,
+            residency: Arc::new(Residency::new(
+                config.registry.weights_budget(),
+                config.registry.residency_turn,
+            )),
             failed: tell_failed,
         };
-        let registry = off_the_workers("fb-load", move || Registry::load(scanned, &loader)).await?;
+        let load = move || Registry::load(scanned, &loader);
+        let registry = off_the_workers("fb-load", load).await?;
+        let registry = registry.map_err(Error::Thread)?;
         let overflow = store.map(|store| {
             let queues = registry.queues();
             Overflow::new(store, &config.spill, budget.clone(), queues)

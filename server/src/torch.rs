@@ -17,7 +17,7 @@ pub use bytes::TorchBytes;
 pub(crate) use bytes::{datatype, kind};
 pub use device_tensor::DeviceTensor;
 pub(crate) use failure::{Failure, classify, thrown};
-pub(crate) use ffi::{is_shared, leave, scalar_type, specialise_graphs, tensor_over};
+pub(crate) use ffi::{is_shared, leave, scalar_type, specialise_graphs, tensor_over, trim};
 pub(crate) use module::{Argument, Form, Module, Output, SharedModule};
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod intra_op;
 mod protocol;
 mod queue;
 mod readme;
+mod residency;
 #[path = "../../client/examples/vad_stream/segments.rs"]
 mod segments;
 mod sequences;

@@ -213,6 +213,7 @@ impl GrpcInferenceService for Service {
         Ok(Response::new(ModelStatisticsResponse {
             model_stats: vec![statistics],
             forebay_devices: vec![device],
+            ..Default::default()
         }))
     }
 

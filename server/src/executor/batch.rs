@@ -42,6 +42,7 @@ impl Batch {
             .filter_map(|job| job.live(now))
             .map(|mut job| {
                 job.timings.batched = Some(now);
+                job.timings.residency = job.reply.waited(job.timings.queued, now);
                 Member {
                     rows: job.rows,
                     job: Some(job),

@@ -1,6 +1,9 @@
 //! The second stage: enqueues the forward pass behind the copy of its inputs.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use super::h2d::Uploaded;
 use crate::{
@@ -24,6 +27,8 @@ pub(super) struct ModelCopy {
     instance: Box<dyn Instance>,
     /// `None` until the first request of a sequence.
     life: Option<Life>,
+    /// Whether a pass has run since it was fresh.
+    used: bool,
 }
 
 impl ModelCopy {
@@ -31,12 +36,16 @@ impl ModelCopy {
         Self {
             instance,
             life: None,
+            used: false,
         }
     }
 
-    /// Forgets whatever state the model holds.
+    /// Forgets whatever state the model holds. What is fresh has none, and may cost a load to reset.
     pub(super) fn forget(&mut self) -> Result<(), model::Error> {
         self.life = None;
+        if !mem::take(&mut self.used) {
+            return Ok(());
+        }
         self.instance.reset()
     }
 }
@@ -85,6 +94,7 @@ impl<D: Device> Stage<D> {
                 copy.instance.reset()?;
                 copy.life = life;
             }
+            copy.used = true;
             copy.instance.forward(inputs)
         })
     }

@@ -1,11 +1,11 @@
 //! What the server tells about itself and its models, in the protocol's messages.
 
 use forebay_proto::inference::{
-    ForebayDeviceStatistics, ModelMetadataResponse, ServerMetadataResponse,
-    model_metadata_response::TensorMetadata,
+    ForebayDeviceStatistics, ForebayWeightsStatistics, ModelMetadataResponse,
+    ServerMetadataResponse, model_metadata_response::TensorMetadata,
 };
 
-use crate::{device::AnyDevice, registry::Served, signature::TensorSpec};
+use crate::{device::AnyDevice, registry::Served, residency::Usage, signature::TensorSpec};
 
 /// The extensions of the protocol that this server has. What is not here answers UNIMPLEMENTED.
 const EXTENSIONS: [&str; 6] = [
@@ -42,6 +42,14 @@ pub(super) fn model(served: &Served, versions: &[u64]) -> ModelMetadataResponse 
         inputs: tensors(&signature.inputs),
         outputs: tensors(&signature.outputs),
         ..ModelMetadataResponse::default()
+    }
+}
+
+pub(super) fn weights(usage: Usage) -> ForebayWeightsStatistics {
+    ForebayWeightsStatistics {
+        budget_bytes: usage.budget,
+        resident_bytes: usage.bytes,
+        peak_bytes: usage.peak,
     }
 }
 

@@ -142,14 +142,12 @@ impl GrpcInferenceService for InferenceService {
             }
             (name, version) => vec![self.registry.find(name, version)?],
         };
-        let report = asked
-            .iter()
-            .map(|served| served.statistics.report(&served.name, served.version));
-        let model_stats = report.collect();
+        let model_stats = asked.iter().map(|served| served.report()).collect();
         let forebay_devices = describe::devices(self.registry.devices()).await;
         Ok(Response::new(ModelStatisticsResponse {
             model_stats,
             forebay_devices,
+            forebay_weights: Some(describe::weights(self.registry.weights())),
         }))
     }
 

@@ -5,6 +5,7 @@
 //! its code reads memory by the datatypes and shapes that it was compiled with.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -13,7 +14,7 @@ use tch::{Kind, Tensor};
 
 use self::{call_spec::CallSpec, metadata::Metadata};
 use super::{
-    Error, Instance, Model, concise, sample, shown,
+    Error, Instance, Model, Weights, concise, sample, shown,
     torchscript::{arguments::lend, limit_threads, outputs::from_tensor},
 };
 use crate::{
@@ -155,6 +156,11 @@ impl Model for Aoti {
             location,
         }))
     }
+
+    fn release(&self) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.clear();
+    }
 }
 
 impl Plan {
@@ -290,6 +296,15 @@ impl Instance for Loaded {
         };
         let specs = plan.signature.outputs.iter();
         specs.zip(&linked.outputs).map(output).collect()
+    }
+
+    /// A package does not tell of its weights; its file holds little else.
+    fn weights(&self) -> Weights {
+        let file = fs::metadata(&self.plan.file);
+        Weights {
+            at: Arc::as_ptr(&self.linked).addr(),
+            bytes: file.map_or(0, |file| file.len()),
+        }
     }
 
     /// A package keeps no state.

@@ -224,6 +224,11 @@ impl Model for TorchScript {
         Ok(Box::new(Loaded::new(plan, copy, location)))
     }
 
+    fn release(&self) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.clear();
+    }
+
     fn facts(&self, locations: &[Location]) -> Vec<(&'static str, String)> {
         vec![
             (

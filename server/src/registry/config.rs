@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
+
+use crate::residency::Mode;
 
 /// How models become ready.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -12,12 +15,42 @@ pub struct Config {
     /// not ask for itself. Defaults to 3 s; 0 switches that part off.
     #[serde(with = "humantime_serde")]
     pub warmup_timeout: Duration,
+    /// Whether weights may leave memory while no request uses them, where a model's configuration
+    /// does not say. Defaults to `pinned`; models with sequences always are.
+    pub model_residency: Mode,
+    /// What the weights of all models may take in memory together. Defaults to 0: without a bound.
+    pub weights_bytes: ByteSize,
+    /// How long a model that always has requests stays in memory where another waits for room.
+    /// Defaults to 1 s.
+    #[serde(with = "humantime_serde")]
+    pub residency_turn: Duration,
+}
+
+impl Config {
+    /// Returns the bound on weights, if there is one.
+    pub fn weights_budget(&self) -> Option<u64> {
+        Some(self.weights_bytes.as_u64()).filter(|bytes| *bytes > 0)
+    }
+
+    pub(crate) fn validate(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.model_residency == Mode::Lru && self.weights_budget().is_none() {
+            faults.push(
+                "registry.weights_bytes: missing, so with registry.model_residency = \"lru\" no weights would ever leave memory; set it"
+                    .to_owned(),
+            );
+        }
+        faults
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             warmup_timeout: Duration::from_secs(3),
+            model_residency: Mode::Pinned,
+            weights_bytes: ByteSize(0),
+            residency_turn: Duration::from_secs(1),
         }
     }
 }

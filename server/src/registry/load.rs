@@ -1,7 +1,7 @@
 //! Loads a version of a model and starts its instances.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock, Weak},
     time::Duration,
 };
 
@@ -9,18 +9,20 @@ use forebay_proto::inference::ModelParameter;
 use tokio::sync::watch;
 
 use super::{
-    Served, place,
+    Served,
+    blueprint::{Blueprint, File, Started},
+    place,
     warmup::{self, Warmup},
 };
 use crate::{
     admission::Budget,
     device::{self, AnyDevice, Device, Devices, Location},
-    executor::{self, Context, Parts, Pipeline},
+    executor::{self, Context},
     memory::Pool,
     model::{self, Identity, Model, TorchScript},
     repository::{Backend, ModelEntry, ModelSettings, Scheduling, Version},
+    residency::{Mode, Residency, Resident, TooLarge},
     scheduler::Scheduler,
-    statistics::Statistics,
 };
 
 /// What models are loaded with.
@@ -40,6 +42,10 @@ pub struct Loader {
     pub intra_op_threads: usize,
     /// What the warm-up of a version may take, save for what its configuration asks for.
     pub warmup_timeout: Duration,
+    /// Whether weights may leave memory, where a model's configuration does not say.
+    pub model_residency: Mode,
+    /// Who holds memory for weights.
+    pub residency: Arc<Residency>,
     /// Told the reason when a device that models run on fails for good.
     pub failed: watch::Sender<Option<String>>,
 }
@@ -59,6 +65,9 @@ pub enum Error {
     /// It asks for a device that is not there.
     #[error(transparent)]
     Place(#[from] place::Error),
+    /// Its weights find no room.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 impl Loader {
@@ -66,119 +75,129 @@ impl Loader {
     ///
     /// # Errors
     /// The version cannot be served; the text says why and what to do.
-    pub fn load(&self, entry: &ModelEntry, version: &Version) -> Result<Served, Error> {
+    pub fn load(&self, entry: &ModelEntry, version: &Version) -> Result<Arc<Served>, Error> {
         let settings = &entry.settings;
+        let blueprint = self.plan(settings, version)?;
+        self.tell_of_outages(&blueprint);
+        let started = self.start(settings, &blueprint);
+        blueprint.context.statistics.reset();
+        let Started { pipelines, bytes } = started.inspect_err(|_| {
+            // Instances that did start find the queue closed and end.
+            blueprint.scheduler.close();
+        })?;
+        let may_leave = settings.residency.unwrap_or(self.model_residency) == Mode::Lru;
+        let locations = locations(&blueprint.places);
+        // Requests that are joined are copied then, and a device's own memory takes a copy anyway.
+        let in_place = !blueprint.scheduler.joins()
+            && settings.backend != Backend::Identity
+            && blueprint
+                .places
+                .iter()
+                .all(|place| matches!(place, AnyDevice::Cpu(_)));
+        let served = Arc::new(Served {
+            name: settings.name.clone(),
+            version: version.number,
+            settings: with_facts(settings, &*blueprint.model, &locations),
+            scheduler: Arc::clone(&blueprint.scheduler),
+            statistics: Arc::clone(&blueprint.context.statistics),
+            devices: place::distinct(&blueprint.places),
+            align_in: in_place.then(|| self.pool.clone()),
+            weights_bytes: bytes,
+            pipelines: Mutex::new(pipelines),
+            blueprint: may_leave.then_some(blueprint),
+            member: OnceLock::new(),
+            visits: Mutex::default(),
+        });
+        self.take_in(&served, may_leave)?;
+        Ok(served)
+    }
+
+    fn plan(&self, settings: &ModelSettings, version: &Version) -> Result<Blueprint, Error> {
         let places = place::places(&self.devices, &settings.instances)?;
-        let locations = locations(&places);
+        // Looked at before it is read, so that a change in between is found.
+        let file = File::look(&version.file);
         let model = open(
             settings,
             version,
-            (self.intra_op_threads, self.executor, &locations),
+            (self.intra_op_threads, self.executor, &locations(&places)),
             &self.pool,
         )?;
-        let scheduler = Arc::new(Scheduler::new(
+        let queue = settings.queue.max_queue_size;
+        let scheduler = Scheduler::new(
             &settings.scheduling,
             settings.max_batch_size,
             places.len(),
-            settings
-                .queue
-                .max_queue_size
-                .unwrap_or(self.max_queue_items),
-        ));
-        let statistics = Arc::<Statistics>::default();
-        let context = Arc::new(Context {
+            queue.unwrap_or(self.max_queue_items),
+        );
+        let context = Context {
             signature: settings.signature.clone(),
             host_inputs: model.host_inputs(),
             budget: self.budget.clone(),
-            statistics: Arc::clone(&statistics),
-        });
-        // Requests that are joined are copied then, and a device's own memory takes a copy anyway.
-        let in_place = !scheduler.joins()
-            && settings.backend != Backend::Identity
-            && places
-                .iter()
-                .all(|place| matches!(place, AnyDevice::Cpu(_)));
-        let mut served = Served {
-            name: settings.name.clone(),
-            version: version.number,
-            settings: with_facts(settings, &*model, &locations),
-            scheduler,
-            statistics,
-            devices: place::distinct(&places),
-            align_in: in_place.then(|| self.pool.clone()),
-            pipelines: Mutex::default(),
+            statistics: Arc::default(),
         };
-        let started = self
-            .start(&*model, &served, &context, &places)
-            .and_then(|pipelines| self.warm_up(settings, pipelines));
-        served.statistics.reset();
-        match started {
-            Ok(pipelines) => {
-                served.pipelines = Mutex::new(pipelines);
-                Ok(served)
-            }
-            Err(error) => {
-                // Instances that did start find the queue closed and end.
-                served.scheduler.close();
-                Err(error)
-            }
-        }
+        Ok(Blueprint {
+            model,
+            file,
+            places,
+            scheduler: Arc::new(scheduler),
+            context: Arc::new(context),
+            config: settings.executor.over(self.executor),
+        })
     }
 
-    /// Warms the instances up and lets them serve.
-    fn warm_up(
-        &self,
-        settings: &ModelSettings,
-        mut pipelines: Vec<Pipeline>,
-    ) -> Result<Vec<Pipeline>, Error> {
+    /// Makes the instances, warms them up and lets them serve.
+    fn start(&self, settings: &ModelSettings, blueprint: &Blueprint) -> Result<Started, Error> {
+        let mut started = blueprint.start()?;
         let warmup = Warmup {
             settings,
-            pipelines: &pipelines,
+            pipelines: &started.pipelines,
             limit: self.warmup_timeout,
         };
         warmup.run()?;
-        for pipeline in &mut pipelines {
+        for pipeline in &mut started.pipelines {
             pipeline.serve()?;
         }
-        Ok(pipelines)
+        Ok(started)
     }
 
-    fn start(
-        &self,
-        model: &dyn Model,
-        served: &Served,
-        context: &Arc<Context>,
-        places: &[AnyDevice],
-    ) -> Result<Vec<Pipeline>, Error> {
-        let spawn = |(index, place): (usize, &AnyDevice)| match place {
-            AnyDevice::Cpu(device) => self.spawn(device, model, served, context, index),
-            AnyDevice::Simulated(device) => self.spawn(device, model, served, context, index),
-            AnyDevice::Accelerator(device) => self.spawn(device, model, served, context, index),
-        };
-        places.iter().enumerate().map(spawn).collect()
+    /// Counts the weights, and has them leave again where there is no room.
+    fn take_in(&self, served: &Arc<Served>, may_leave: bool) -> Result<(), Error> {
+        if !may_leave {
+            self.residency.pin(served.weights_bytes);
+            return Ok(());
+        }
+        if self.residency.usage().budget.is_none() {
+            tracing::warn!(model = %served.name, "its weights never leave memory, since registry.weights_bytes sets no bound");
+        }
+        let model: Weak<dyn Resident> = Arc::<Served>::downgrade(served);
+        match self.residency.admit(model, served.weights_bytes) {
+            Ok(member) => drop(served.member.set(member)),
+            Err(too_large) => {
+                served.scheduler.close();
+                served.join();
+                return Err(too_large.into());
+            }
+        }
+        Ok(())
     }
 
-    fn spawn<D: Device>(
-        &self,
-        device: &Arc<D>,
-        model: &dyn Model,
-        served: &Served,
-        context: &Arc<Context>,
-        index: usize,
-    ) -> Result<Pipeline, Error> {
+    /// Has the queue, and then the server, told when a device that the instances run on fails.
+    fn tell_of_outages(&self, blueprint: &Blueprint) {
+        for place in place::distinct(&blueprint.places) {
+            match place {
+                AnyDevice::Cpu(device) => self.tell_of_outage(&*device, blueprint),
+                AnyDevice::Simulated(device) => self.tell_of_outage(&*device, blueprint),
+                AnyDevice::Accelerator(device) => self.tell_of_outage(&*device, blueprint),
+            }
+        }
+    }
+
+    fn tell_of_outage<D: Device>(&self, device: &D, blueprint: &Blueprint) {
+        executor::tell_of_outage(device, &blueprint.scheduler);
         let failed = self.failed.clone();
-        let pipeline = Pipeline::spawn_cold(Parts {
-            device: Arc::clone(device),
-            scheduler: Arc::clone(&served.scheduler),
-            index,
-            instance: model.instance(device.location())?,
-            context: Arc::clone(context),
-            config: served.settings.executor.over(self.executor),
-        })?;
-        // After the pipeline's own listener: by then the model is not ready any more.
+        // After the queue's: by then the model is not ready any more.
         let tell = move |reason: &str| failed.send_replace(Some(reason.to_owned()));
         device.outage().listen(move |reason| drop(tell(reason)));
-        Ok(pipeline)
     }
 }
 

@@ -7,6 +7,7 @@
 mod backend;
 mod executor;
 mod normalised;
+mod residency;
 mod unsupported;
 pub(super) mod warmup;
 
@@ -27,7 +28,7 @@ use super::{
     tensors,
     versions::VersionPolicy,
 };
-use crate::signature::Signature;
+use crate::{residency::Mode, signature::Signature};
 
 /// What a valid configuration says.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct ModelSettings {
     pub parameters: BTreeMap<String, String>,
     /// How its batches run, where it says so itself.
     pub executor: ExecutorSettings,
+    /// Whether its weights may leave memory, where it says so itself or keeps state.
+    pub residency: Option<Mode>,
     /// The configuration as the protocol shows it, with defaults filled in.
     pub config: ModelConfig,
     /// What was accepted and has no effect, each "field: ignored", or is worth a look.
@@ -93,6 +96,7 @@ impl ModelSettings {
         let instances = instances::read(&config.instance_group, &mut faults);
         let version_policy = VersionPolicy::read(config.version_policy.as_ref(), &mut faults);
         let executor = executor::read(&config, &mut faults);
+        let residency = residency::read(&config, &scheduling, &mut faults);
         unsupported::check(&config, &mut faults);
         let notes = faults.into_notes()?;
         let backend = backend.expect("a configuration without a known backend has a fault");
@@ -106,6 +110,7 @@ impl ModelSettings {
             warmup,
             version_policy,
             executor,
+            residency,
             parameters: config
                 .parameters
                 .iter()

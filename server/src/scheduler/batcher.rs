@@ -144,8 +144,11 @@ impl<T> Batcher<T> {
     }
 
     /// Takes all requests out, in order of arrival.
-    pub fn into_values(self) -> Vec<T> {
-        let items = self.groups.into_iter().flat_map(|group| group.items);
+    pub fn take_all(&mut self) -> Vec<T> {
+        self.len = 0;
+        let items = std::mem::take(&mut self.groups)
+            .into_iter()
+            .flat_map(|group| group.items);
         let items: BTreeMap<Ticket, Item<T>> = items.collect();
         items.into_values().map(|item| item.value).collect()
     }

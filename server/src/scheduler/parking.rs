@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Queue, Scheduler, State, Ticket, queued::Queued, residence::Place};
+use super::{Queue, Scheduler, State, Ticket, queued::Queued, whereabouts::Place};
 use crate::{
     error::Error,
     request::{Cargo, Job, Parking, Stowed},
@@ -37,13 +37,13 @@ impl Scheduler {
     /// that is known; `None` where all are within `horizon` bytes of the head.
     pub fn last_here(&self, horizon: u64) -> Option<(Ticket, Option<Duration>)> {
         let state = self.lock();
-        let ticket = state.residence.last_here(horizon)?;
+        let ticket = state.whereabouts.last_here(horizon)?;
         Some((ticket, state.pace.wait_of(state.queue.len())))
     }
 
     /// Returns the requests on disk that are within `horizon` bytes of the head, the first in front.
     pub fn first_away(&self, horizon: u64) -> Vec<Ticket> {
-        self.lock().residence.first_away(horizon)
+        self.lock().whereabouts.first_away(horizon)
     }
 
     /// Returns whether an instance waits for requests that are not in memory.
@@ -103,7 +103,7 @@ impl Scheduler {
             return;
         };
         let queued = batcher.remove(ticket);
-        state.residence.remove(ticket);
+        state.whereabouts.remove(ticket);
         // The next request may be the one to run, or there may be none left to wait for.
         self.changed.notify_all();
         drop(state);
@@ -136,15 +136,15 @@ impl Scheduler {
     ) -> Option<R> {
         let mut state = self.lock();
         let State {
-            queue, residence, ..
+            queue, whereabouts, ..
         } = &mut *state;
         let Queue::Batches(batcher) = queue else {
             return None;
         };
         let queued = batcher.get_mut(ticket)?;
-        let mut place = residence.place(ticket)?;
+        let mut place = whereabouts.place(ticket)?;
         let result = change(queued, &mut place);
-        residence.set(ticket, place);
+        whereabouts.set(ticket, place);
         Some(result)
     }
 }

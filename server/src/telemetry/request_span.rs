@@ -60,6 +60,10 @@ impl RequestSpan {
         if let Some(batched) = timings.batched {
             recording.stage("queue", at(timings.queued), at(batched));
         }
+        if !timings.residency.is_zero() {
+            let came = timings.queued + timings.residency;
+            recording.stage("residency", at(timings.queued), at(came));
+        }
         if let Some(stages) = &timings.stages {
             // The device tells how long a stage took. They end back to back with the last one.
             let ended = at(stages.ended);

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tch::{Kind, Tensor};
 
 use super::module::{Argument, Output};
+use crate::model::Weights;
 
 mod aoti;
 
@@ -52,7 +53,9 @@ unsafe extern "C" {
     ) -> *mut FbModule;
     fn fb_module_free(module: *mut FbModule);
     fn fb_module_is_pure(module: *const FbModule) -> bool;
+    fn fb_module_bytes(module: *const FbModule) -> u64;
     fn fb_profiling(on: bool);
+    fn fb_trim();
     fn fb_leave(status: c_int) -> !;
     fn fb_module_schema(module: *mut FbModule, error: *mut *mut c_char) -> *mut c_char;
     fn fb_module_forward(
@@ -129,6 +132,16 @@ impl RawModule {
         Ok((0..count).map(|index| outputs.take(index)).collect())
     }
 
+    /// Returns the memory that the module's tensors take.
+    pub(super) fn weights(&self) -> Weights {
+        // SAFETY: the module lives as long as `self`, and the call changes nothing in it.
+        let bytes = unsafe { fb_module_bytes(self.0.as_ptr()) };
+        Weights {
+            at: self.0.as_ptr().addr(),
+            bytes,
+        }
+    }
+
     pub(super) fn reset(&mut self) -> Result<(), String> {
         let mut error = ptr::null_mut();
         // SAFETY: the module lives as long as `self`.
@@ -141,7 +154,8 @@ impl RawModule {
 #[derive(Debug)]
 pub(super) struct PureModule(RawModule);
 
-// SAFETY: the only call through a shared reference is a pass. libtorch makes the plan of a graph
+// SAFETY: the only calls through a shared reference are a pass and a count of bytes, which reads what
+// no pass writes to. libtorch makes the plan of a graph
 // under a lock and keeps what a pass computes in a state of its own; no pass writes to an
 // attribute of the module or to a constant of its graph.
 unsafe impl Sync for PureModule {}
@@ -164,6 +178,10 @@ impl PureModule {
     pub(super) fn forward(&self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
         self.0.pass(arguments)
     }
+
+    pub(super) fn weights(&self) -> Weights {
+        self.0.weights()
+    }
 }
 
 /// Ends the process with `status` at once. Unlike [`std::process::exit`] this runs no destructor of a
@@ -177,6 +195,12 @@ pub(crate) fn leave(status: u8) -> ! {
 pub(crate) fn specialise_graphs(on: bool) {
     // SAFETY: sets an atomic.
     unsafe { fb_profiling(on) };
+}
+
+/// Gives memory that libtorch has freed, and its allocator keeps, back to the system.
+pub(crate) fn trim() {
+    // SAFETY: the allocator locks what it looks at.
+    unsafe { fb_trim() };
 }
 
 impl Drop for RawModule {

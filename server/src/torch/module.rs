@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tch::Tensor;
 
 use super::ffi::{PureModule, RawModule};
-use crate::device::Location;
+use crate::{device::Location, model::Weights};
 
 /// A loaded TorchScript module, in evaluation mode. It may keep state between calls.
 #[derive(Debug)]
@@ -46,6 +46,11 @@ impl SharedModule {
     /// Runs `forward`, without gradients.
     pub(crate) fn forward(&self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
         self.pure.forward(arguments)
+    }
+
+    /// Returns the memory that its weights take.
+    pub(crate) fn weights(&self) -> Weights {
+        self.pure.weights()
     }
 }
 
@@ -126,6 +131,11 @@ impl Module {
     /// Runs `forward`, without gradients.
     pub(crate) fn forward(&mut self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
         self.raw.forward(arguments)
+    }
+
+    /// Returns the memory that its weights take.
+    pub(crate) fn weights(&self) -> Weights {
+        self.raw.weights()
     }
 
     /// Runs `reset_states`.

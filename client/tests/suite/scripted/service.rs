@@ -143,6 +143,7 @@ impl GrpcInferenceService for Scripted {
         Ok(Response::new(ModelStatisticsResponse {
             model_stats: vec![statistics],
             forebay_devices: vec![device],
+            ..Default::default()
         }))
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Plan, limit_threads, load};
 use crate::{
     device::Location,
-    model::{Error, Instance},
+    model::{Error, Instance, Weights},
     tensor::Placed,
     torch::{Module, SharedModule},
 };
@@ -53,6 +53,13 @@ impl Instance for Loaded {
             Copy::Shared(module) => {
                 plan.forward(|values| module.forward(values), inputs, *location)
             }
+        }
+    }
+
+    fn weights(&self) -> Weights {
+        match &self.copy {
+            Copy::Own(module) => module.weights(),
+            Copy::Shared(module) => module.weights(),
         }
     }
 

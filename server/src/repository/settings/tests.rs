@@ -197,6 +197,24 @@ fn a_model_says_how_its_batches_run() {
     assert_eq!(silent.over(config).mode, config.mode);
 }
 
+#[test]
+fn a_model_says_whether_its_weights_may_leave_memory() {
+    use crate::residency::Mode;
+    let residency = |name: &str, value: &str, more: &str| {
+        let text =
+            format!("parameters {{ key: '{name}' value {{ string_value: '{value}' }} }} {more}");
+        torchscript(&text).unwrap().residency
+    };
+    assert_eq!(residency("model_residency", "lru", ""), Some(Mode::Lru));
+    assert_eq!(
+        residency("FOREBAY_MODEL_RESIDENCY", "pinned", ""),
+        Some(Mode::Pinned)
+    );
+    assert_eq!(residency("other", "lru", ""), None);
+    let stateful = "sequence_batching { direct { } }";
+    assert_eq!(residency("other", "lru", stateful), Some(Mode::Pinned));
+}
+
 proptest! {
     #[test]
     fn whatever_parses_is_read_or_refused_without_panic(

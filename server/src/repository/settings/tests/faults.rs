@@ -71,6 +71,23 @@ const FAULTY: &[(&str, &str, &str)] = &[
         "write auto, off or how many pieces",
     ),
     (
+        "parameters { key: 'FOREBAY_MODEL_RESIDENCY' value { string_value: 'mru' } }",
+        "parameters.FOREBAY_MODEL_RESIDENCY: 'mru' is not a residency",
+        "write pinned or lru",
+    ),
+    (
+        "parameters { key: 'model_residency' value { string_value: 'lru' } } \
+         parameters { key: 'FOREBAY_MODEL_RESIDENCY' value { string_value: 'pinned' } }",
+        "parameters.FOREBAY_MODEL_RESIDENCY: says otherwise than model_residency",
+        "remove one",
+    ),
+    (
+        "parameters { key: 'model_residency' value { string_value: 'lru' } } \
+         sequence_batching { direct { } }",
+        "parameters.model_residency: lru would lose the state",
+        "write pinned",
+    ),
+    (
         "runtime: 'model.py'",
         "runtime: not supported yet",
         "remove",

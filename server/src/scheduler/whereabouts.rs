@@ -12,7 +12,7 @@ use super::Ticket;
 
 /// The requests of a queue that may be parked.
 #[derive(Debug, Default)]
-pub(super) struct Residence {
+pub(super) struct Whereabouts {
     entries: BTreeMap<Ticket, Entry>,
     here: BTreeSet<Ticket>,
     away: BTreeSet<Ticket>,
@@ -35,7 +35,7 @@ pub(super) enum Place {
     Away,
 }
 
-impl Residence {
+impl Whereabouts {
     /// Takes in a request that was queued last, with what parking it would free.
     pub(super) fn insert(&mut self, ticket: Ticket, bytes: u64) {
         let place = Place::Here;
@@ -120,37 +120,41 @@ mod tests {
 
     use super::*;
 
-    fn of(bytes: &[u64]) -> Residence {
-        let mut residence = Residence::default();
+    fn of(bytes: &[u64]) -> Whereabouts {
+        let mut whereabouts = Whereabouts::default();
         for (ticket, bytes) in (0..).zip(bytes) {
-            residence.insert(ticket, *bytes);
+            whereabouts.insert(ticket, *bytes);
         }
-        residence
+        whereabouts
     }
 
     #[test]
     fn the_last_goes_first_and_what_is_near_stays() {
-        let mut residence = of(&[10, 10, 10, 10]);
+        let mut whereabouts = of(&[10, 10, 10, 10]);
         for expected in [3, 2] {
-            assert_eq!(residence.last_here(20), Some(expected));
-            residence.set(expected, Place::Away);
+            assert_eq!(whereabouts.last_here(20), Some(expected));
+            whereabouts.set(expected, Place::Away);
         }
-        assert_eq!(residence.last_here(20), None, "the rest is within 20 bytes");
+        assert_eq!(
+            whereabouts.last_here(20),
+            None,
+            "the rest is within 20 bytes"
+        );
     }
 
     #[test]
     fn what_comes_near_the_head_comes_back_in_order() {
-        let mut residence = of(&[10, 10, 10, 10]);
+        let mut whereabouts = of(&[10, 10, 10, 10]);
         for ticket in [2, 3] {
-            residence.set(ticket, Place::Away);
+            whereabouts.set(ticket, Place::Away);
         }
-        assert_eq!(residence.first_away(20), []);
-        assert_eq!(residence.first_away(21), [2]);
-        residence.remove(0);
-        residence.remove(1);
-        assert_eq!(residence.first_away(20), [2, 3]);
-        residence.set(2, Place::Moving);
-        assert_eq!(residence.first_away(20), [3]);
+        assert!(whereabouts.first_away(20).is_empty());
+        assert_eq!(whereabouts.first_away(21), [2]);
+        whereabouts.remove(0);
+        whereabouts.remove(1);
+        assert_eq!(whereabouts.first_away(20), [2, 3]);
+        whereabouts.set(2, Place::Moving);
+        assert_eq!(whereabouts.first_away(20), [3]);
     }
 
     proptest! {
@@ -160,28 +164,27 @@ mod tests {
             horizon in 1u64..2000,
             taken in 0usize..60,
         ) {
-            let mut residence = of(&bytes);
+            let mut whereabouts = of(&bytes);
             let mut parked = Vec::new();
-            while let Some(ticket) = residence.last_here(horizon) {
-                residence.set(ticket, Place::Away);
+            while let Some(ticket) = whereabouts.last_here(horizon) {
+                whereabouts.set(ticket, Place::Away);
                 parked.push(ticket);
             }
             prop_assert!(parked.is_sorted_by(|a, b| a > b), "the one that runs last goes first");
-            prop_assert_eq!(residence.first_away(horizon), Vec::<Ticket>::new(), "no flapping");
+            prop_assert!(whereabouts.first_away(horizon).is_empty(), "no flapping");
             // The executor takes some; what then is near is wanted, and nothing else.
             let taken = taken.min(bytes.len());
-            (0..taken as Ticket).for_each(|ticket| residence.remove(ticket));
-            let wanted = residence.first_away(horizon);
+            (0..taken as Ticket).for_each(|ticket| whereabouts.remove(ticket));
+            let wanted = whereabouts.first_away(horizon);
             let mut near = 0;
-            for ticket in taken..bytes.len() {
-                let is_near = near < horizon;
-                let is_parked = parked.contains(&(ticket as Ticket));
-                prop_assert_eq!(wanted.contains(&(ticket as Ticket)), is_near && is_parked);
-                near += bytes[ticket];
+            for (ticket, bytes) in (0..).zip(&bytes).skip(taken) {
+                let is_wanted = near < horizon && parked.contains(&ticket);
+                prop_assert_eq!(wanted.contains(&ticket), is_wanted);
+                near += bytes;
             }
             // All that is wanted comes, and then nothing is.
-            wanted.iter().for_each(|ticket| residence.set(*ticket, Place::Here));
-            prop_assert_eq!(residence.first_away(horizon), Vec::<Ticket>::new());
+            wanted.iter().for_each(|ticket| whereabouts.set(*ticket, Place::Here));
+            prop_assert!(whereabouts.first_away(horizon).is_empty());
         }
     }
 }

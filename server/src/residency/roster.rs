@@ -1,0 +1,243 @@
+//! Decides which weights are in memory. Pure: the caller passes the time, and does what it is told.
+//!
+//! Models that wait come in the order in which their oldest request began to wait. For room, the model
+//! goes that was used least recently, of those without a request. Where each has one, the one that is
+//! in memory for longest goes, once it and the wait have lasted a turn: what runs is finished first,
+//! and what is queued waits for its return. So no model waits for ever behind busy ones.
+//!
+//! Invariants: what is brought in fits the budget; a model with requests goes after a turn only; a
+//! model is not on its way in and out at a time, and only one is on its way.
+
+use std::time::{Duration, Instant};
+
+/// Identifies a model on its roster.
+pub type Id = usize;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Let the weights of this model go, and call [`Roster::left`].
+    Evict(Id),
+    /// Bring this model in, and call [`Roster::came`], or [`Roster::left`] where that fails.
+    BringIn(Id),
+    /// Nothing, before something changes or this time has come.
+    Wait(Option<Instant>),
+}
+
+/// A model finds no room, whatever else goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its weights of {bytes} bytes do not fit into registry.weights_bytes = {budget}, of which pinned models hold {pinned}; raise that, or pin fewer models"
+)]
+pub struct TooLarge {
+    /// Its weights.
+    pub bytes: u64,
+    /// What models that never go hold.
+    pub pinned: u64,
+    /// What all may hold.
+    pub budget: u64,
+}
+
+/// The models that may leave memory.
+#[derive(Debug)]
+pub struct Roster {
+    /// `None` where there is no bound.
+    budget: Option<u64>,
+    turn: Duration,
+    pinned: u64,
+    members: Vec<Member>,
+    /// Orders what happens.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    bytes: u64,
+    place: Place,
+    /// Requests that are queued or run.
+    uses: usize,
+    /// When a request last came or was answered, by the roster's clock.
+    used: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In memory since then.
+    In(Instant),
+    Coming,
+    Leaving,
+    Out,
+    /// Out, with requests that wait since then: by the roster's clock, and in time.
+    Awaited(u64, Instant),
+}
+
+impl Roster {
+    /// Makes a roster for models that hold at most `budget` bytes together. A busy one goes after a
+    /// `turn`, where another waits for as long.
+    pub fn new(budget: Option<u64>, turn: Duration) -> Self {
+        Self {
+            budget,
+            turn,
+            pinned: 0,
+            members: Vec::new(),
+            clock: 0,
+        }
+    }
+
+    /// Adds a model that never goes. It may exceed the budget, so add these before the others.
+    pub fn pin(&mut self, bytes: u64) {
+        self.pinned += bytes;
+    }
+
+    /// Adds a model that is in memory and may leave it. It goes first where there is no room.
+    ///
+    /// # Errors
+    /// It does not fit beside the pinned ones, and is not on the roster.
+    pub fn admit(&mut self, bytes: u64, now: Instant) -> Result<Id, TooLarge> {
+        if let Some(budget) = self.budget
+            && bytes.saturating_add(self.pinned) > budget
+        {
+            let pinned = self.pinned;
+            return Err(TooLarge {
+                bytes,
+                pinned,
+                budget,
+            });
+        }
+        self.members.push(Member {
+            bytes,
+            place: Place::In(now),
+            uses: 0,
+            used: 0,
+        });
+        Ok(self.members.len() - 1)
+    }
+
+    /// Notes that a request to a model came.
+    pub fn acquire(&mut self, id: Id, now: Instant) {
+        self.clock += 1;
+        let member = &mut self.members[id];
+        member.uses += 1;
+        member.used = self.clock;
+        if member.place == Place::Out {
+            member.place = Place::Awaited(self.clock, now);
+        }
+    }
+
+    /// Notes that a request to a model was answered. Returns whether it was the last.
+    pub fn release(&mut self, id: Id) -> bool {
+        self.clock += 1;
+        let member = &mut self.members[id];
+        member.uses = member.uses.saturating_sub(1);
+        member.used = self.clock;
+        let is_idle = member.uses == 0;
+        if is_idle && matches!(member.place, Place::Awaited(..)) {
+            member.place = Place::Out;
+        }
+        is_idle
+    }
+
+    /// Returns what is to be done next, and takes it as begun.
+    pub fn step(&mut self, now: Instant) -> Step {
+        let awaited = self.awaited();
+        let needed = awaited.map_or(0, |(id, _)| self.members[id].bytes);
+        let is_room = self
+            .budget
+            .is_none_or(|budget| self.bytes().saturating_add(needed) <= budget);
+        match (awaited, is_room) {
+            (None, true) => Step::Wait(None),
+            (Some((id, _)), true) => {
+                self.members[id].place = Place::Coming;
+                Step::BringIn(id)
+            }
+            (_, false) => match (self.least_used(), awaited) {
+                (Some(id), _) => self.evict(id),
+                (None, Some((_, since))) => self.end_a_turn(since, now),
+                (None, None) => Step::Wait(None),
+            },
+        }
+    }
+
+    /// Notes that a model's weights are gone, or did not come. It is tried again while a request waits.
+    pub fn left(&mut self, id: Id, now: Instant) {
+        self.clock += 1;
+        let member = &mut self.members[id];
+        member.place = match member.uses {
+            0 => Place::Out,
+            _ => Place::Awaited(self.clock, now),
+        };
+    }
+
+    /// Notes that a model is in memory.
+    pub fn came(&mut self, id: Id, now: Instant) {
+        self.members[id].place = Place::In(now);
+    }
+
+    /// Returns since when a model is in memory, if it is.
+    pub fn since(&self, id: Id) -> Option<Instant> {
+        match self.members[id].place {
+            Place::In(since) => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a request waits for a model.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited().is_some()
+    }
+
+    /// Returns what all models hold that are in memory, or on their way in or out.
+    pub fn bytes(&self) -> u64 {
+        let holds = |member: &&Member| !matches!(member.place, Place::Out | Place::Awaited(..));
+        let held = self.members.iter().filter(holds);
+        self.pinned + held.map(|member| member.bytes).sum::<u64>()
+    }
+
+    /// Returns the model that waits for longest, and since when.
+    fn awaited(&self) -> Option<(Id, Instant)> {
+        let members = self.members.iter().enumerate();
+        let awaited = members.filter_map(|(id, member)| match member.place {
+            Place::Awaited(order, since) => Some((order, id, since)),
+            _ => None,
+        });
+        awaited.min().map(|(_, id, since)| (id, since))
+    }
+
+    /// Returns the model without requests that was used least recently; of those that never were, the
+    /// one that was added last.
+    fn least_used(&self) -> Option<Id> {
+        let members = self.members.iter().enumerate().rev();
+        let idle =
+            members.filter(|(_, member)| member.uses == 0 && matches!(member.place, Place::In(_)));
+        idle.min_by_key(|(_, member)| member.used).map(|(id, _)| id)
+    }
+
+    /// Evicts the model that is in memory for longest, if its turn is over.
+    fn end_a_turn(&mut self, awaited_since: Instant, now: Instant) -> Step {
+        let members = self.members.iter().enumerate();
+        let within = members.filter_map(|(id, member)| match member.place {
+            Place::In(since) => Some((since, id)),
+            _ => None,
+        });
+        match within.min() {
+            None => Step::Wait(None),
+            Some((since, id)) => {
+                let until = since.max(awaited_since) + self.turn;
+                if now < until {
+                    Step::Wait(Some(until))
+                } else {
+                    self.evict(id)
+                }
+            }
+        }
+    }
+
+    fn evict(&mut self, id: Id) -> Step {
+        self.members[id].place = Place::Leaving;
+        Step::Evict(id)
+    }
+}
+
+#[cfg(test)]
+#[path = "roster_tests.rs"]
+mod tests;

@@ -13,6 +13,7 @@ mod device_failure;
 mod devices;
 mod freezing;
 mod intra_op;
+mod overflow;
 mod protocol;
 mod queue;
 mod readme;

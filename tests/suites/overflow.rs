@@ -1,0 +1,128 @@
+//! More requests than memory holds, with a disk to spill to.
+
+use std::{fs, path::Path, time::Duration};
+
+use forebay_tests::{
+    harness::{Process, until},
+    overload::{Outcome, Overload},
+};
+use tempfile::TempDir;
+
+/// Ten times the budget at once.
+const LOAD: Overload = Overload {
+    budget: 16 << 20,
+    streams: 16,
+    requests: 80,
+    elements: 32 << 10,
+    pass: Duration::from_millis(5),
+};
+
+/// A folder on a disk, and the section `[spill]` that names it.
+fn disk(more: &str) -> (TempDir, String) {
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = folder.path().display();
+    let section = format!("dirs = ['{dir}']\nmin_free = \"1 MiB\"\n{more}");
+    (folder, section)
+}
+
+async fn stop(mut server: Process) {
+    server.sigterm().await;
+    assert!(server.wait().await.success());
+}
+
+fn assert_all_right(outcome: &Outcome) {
+    let all = LOAD.streams * LOAD.requests;
+    let counts = (outcome.right, outcome.wrong, outcome.refused);
+    assert_eq!(counts, (all, 0, 0), "{outcome:?}");
+}
+
+/// Bytes that the process has written to disks, as the system counts them.
+fn written(server: &Process) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{}/io", server.id())).unwrap();
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_times_the_budget_is_answered_rightly_and_most_of_it_was_on_disk() {
+    let (_folder, spill) = disk("capacity = \"1 GiB\"");
+    let server = LOAD.serve(&spill).await;
+    let outcome = LOAD.run(&server).await.unwrap();
+    assert_all_right(&outcome);
+    assert!(written(&server) > LOAD.bytes() / 2, "{}", written(&server));
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_disk_the_same_load_is_held_back_and_answered() {
+    let server = LOAD.serve("").await;
+    let outcome = LOAD.run(&server).await.unwrap();
+    assert_all_right(&outcome);
+    assert_eq!(written(&server), 0);
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_too_small_holds_back_the_rest() {
+    let (_folder, spill) = disk("capacity = \"8 MiB\"");
+    let server = LOAD.serve(&spill).await;
+    assert_all_right(&LOAD.run(&server).await.unwrap());
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encrypted_tensors_come_back_as_they_were() {
+    let (_folder, spill) = disk("capacity = \"1 GiB\"\nencrypt = true\nengine = \"psync\"");
+    let load = Overload {
+        requests: 20,
+        budget: 4 << 20,
+        ..LOAD
+    };
+    let server = load.serve(&spill).await;
+    let outcome = load.run(&server).await.unwrap();
+    assert_eq!(outcome.right, load.streams * load.requests, "{outcome:?}");
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_it_spills_it_leaves_nothing_behind() {
+    let (folder, spill) = disk("capacity = \"1 GiB\"");
+    let server = LOAD.serve(&spill).await;
+    let id = server.id();
+    let load = async {
+        // The connections end with the server.
+        let _gone = LOAD.run(&server).await;
+    };
+    let killed = async {
+        until(|| written(&server) > LOAD.budget).await;
+        assert_eq!(files(folder.path()), 0, "its files have no names");
+        let kill = tokio::process::Command::new("sh")
+            .args(["-c", "kill -KILL \"$0\""])
+            .arg(id.to_string())
+            .status();
+        assert!(kill.await.unwrap().success());
+    };
+    tokio::join!(load, killed);
+    assert_eq!(files(folder.path()), 0);
+    let again = LOAD.serve(&spill).await;
+    let few = Overload {
+        requests: 4,
+        ..LOAD
+    };
+    assert_eq!(few.run(&again).await.unwrap().right, 4 * LOAD.streams);
+    stop(again).await;
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_used_is_told_at_start() {
+    let missing = "dirs = ['/proc/forebay']";
+    let toml = format!("[spill]\n{missing}\n");
+    let said = Process::refuse(forebay_tests::harness::TestRepository::default(), &toml).await;
+    assert!(said.contains("/proc/forebay"), "{said}");
+}
+
+fn files(folder: &Path) -> usize {
+    fs::read_dir(folder).unwrap().count()
+}

@@ -149,6 +149,7 @@ proptest! {
                         prop_assert!(due > now && due <= oldest + Duration::from_millis(delay));
                     }
                     Decision::Idle => prop_assert!(waiting.is_empty()),
+                    Decision::Absent => prop_assert!(false, "all of them can run"),
                 },
             }
             prop_assert_eq!(batcher.len(), waiting.len());

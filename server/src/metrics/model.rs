@@ -63,6 +63,22 @@ impl Snapshot {
         self.by("stage", stages)
     }
 
+    /// Returns the time on disk and on the way back.
+    fn parking(&self) -> impl Iterator<Item = Point> {
+        let parking = self.done.forebay_parking.unwrap_or_default();
+        let nanos = |sum: Option<StatisticDuration>| sum.unwrap_or_default().ns;
+        let states = [
+            ("parked", nanos(parking.parked)),
+            ("onboard", nanos(parking.onboard)),
+        ];
+        self.by("state", states)
+    }
+
+    fn parked_requests(&self) -> u64 {
+        let parking = self.done.forebay_parking.unwrap_or_default();
+        parking.parked.unwrap_or_default().count
+    }
+
     fn batches(&self) -> impl Iterator<Item = Point> {
         let sizes = || self.done.batch_stats.iter();
         let ways = [
@@ -126,6 +142,20 @@ pub(super) const FIGURES: &[Figure<Vec<Snapshot>>] = &[
         about: "Time in the queue and in the stages, added up over requests that succeeded.",
         kind: Kind::Time,
         read: |models| all(models, Snapshot::stages),
+    },
+    Figure {
+        name: "forebay.model.parking.requests",
+        unit: "{request}",
+        about: "Requests that succeeded and had been on disk.",
+        kind: Kind::Count,
+        read: |models| each(models, Snapshot::parked_requests),
+    },
+    Figure {
+        name: "forebay.model.parking.time",
+        unit: "s",
+        about: "Time of theirs on disk and on the way back, part of that in the queue.",
+        kind: Kind::Time,
+        read: |models| all(models, Snapshot::parking),
     },
     Figure {
         name: "forebay.model.inferences",

@@ -46,6 +46,7 @@ async fn a_burst_is_seen_on_the_disk_while_it_lasts_and_gone_when_it_is_over() {
     let all = collector.figures();
     let last = all.last().unwrap();
     assert_served(last);
+    assert_parked(last, &replies);
     assert_moved(last);
     assert_idle(last);
 }
@@ -107,6 +108,23 @@ fn assert_served(figures: &Figures) {
     assert!(computing > 0.0 && computing <= of_model("pipeline.time", "state=busy"));
     assert!(of_model("stage.time", "stage=queue") > least);
     assert!(of_model("request.time", "outcome=success") > of_model("stage.time", "stage=queue"));
+}
+
+/// Checks that the sums are those of the replies.
+fn assert_parked(figures: &Figures, replies: &HashMap<String, BTreeMap<String, u64>>) {
+    let requests = "forebay.model.parking.requests{model=echo,version=1}";
+    let timings = |name: &'static str| replies.values().filter_map(move |told| told.get(name));
+    let parked = timings("forebay_parked_ns").count();
+    assert!(parked > 0 && parked < REQUESTS, "{parked} were parked");
+    assert_eq!(figures.get(requests), parked as f64);
+    for (state, name) in [
+        ("parked", "forebay_parked_ns"),
+        ("onboard", "forebay_onboard_ns"),
+    ] {
+        let told = timings(name).sum::<u64>() as f64 / 1e9;
+        let time = format!("forebay.model.parking.time{{model=echo,state={state},version=1}}");
+        assert_eq!(figures.get(&time), told, "{state}");
+    }
 }
 
 fn assert_moved(figures: &Figures) {

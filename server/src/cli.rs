@@ -31,7 +31,7 @@ const INTERRUPTED: u8 = 130;
 /// internal error in `sysexits.h`, which nothing else here has.
 const DEVICE_FAILED: u8 = 70;
 
-/// How long the last spans may take to be exported at the end.
+/// How long the last spans and figures may take to be exported at the end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves PyTorch models over gRPC (Open Inference Protocol, with Triton's extensions).
@@ -120,6 +120,7 @@ async fn serve(config: Config) -> anyhow::Result<u8> {
         .await
         .with_context(|| format!("listen on {address}"))?;
     let server = Server::load(config, telemetry.tracer()).await?;
+    server.observe(&telemetry.metrics());
     let address = listener
         .local_addr()
         .context("read the address listened on")?;
@@ -139,7 +140,7 @@ async fn serve(config: Config) -> anyhow::Result<u8> {
     let flush = move || telemetry.shutdown(FLUSH_PATIENCE);
     tokio::task::spawn_blocking(flush)
         .await
-        .context("export the last spans")?;
+        .context("export the last spans and figures")?;
     Ok(status)
 }
 

@@ -251,14 +251,15 @@ fn timing_parameters(timings: &Timings) -> Parameters {
         ("forebay_queue_ns".to_owned(), nanos(timings.queue())),
         ("forebay_residency_ns".to_owned(), nanos(timings.residency)),
     ]);
+    let mut tell = |name: &str, duration| parameters.insert(name.to_owned(), nanos(duration));
+    if let Some(parking) = &timings.parked {
+        tell("forebay_parked_ns", parking.parked());
+        tell("forebay_onboard_ns", parking.onboard());
+    }
     if let Some(stages) = &timings.stages {
-        for (name, duration) in [
-            ("forebay_h2d_ns", stages.h2d),
-            ("forebay_compute_ns", stages.compute),
-            ("forebay_d2h_ns", stages.d2h),
-        ] {
-            parameters.insert(name.to_owned(), nanos(duration));
-        }
+        tell("forebay_h2d_ns", stages.h2d);
+        tell("forebay_compute_ns", stages.compute);
+        tell("forebay_d2h_ns", stages.d2h);
     }
     parameters
 }

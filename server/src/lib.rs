@@ -23,6 +23,7 @@ pub mod error;
 pub mod executor;
 pub mod grpc;
 pub mod inference;
+pub mod metrics;
 pub mod model;
 pub mod overflow;
 pub mod registry;

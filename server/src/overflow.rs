@@ -99,6 +99,11 @@ impl Overflow {
         }
     }
 
+    /// Returns where what is parked lies.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Parks and brings back until it is dropped. Drop it when the queues have ended.
     pub async fn run(self) {
         let mut in_flight = InFlight::default();

@@ -115,6 +115,18 @@ impl Timings {
     }
 }
 
+impl Parking {
+    /// Returns how long its inputs were left on disk.
+    pub fn parked(&self) -> Duration {
+        self.fetched.saturating_duration_since(self.from)
+    }
+
+    /// Returns how long their way back took.
+    pub fn onboard(&self) -> Duration {
+        self.until.saturating_duration_since(self.fetched)
+    }
+}
+
 impl Job {
     /// Returns the shapes without the batch dimension, one after the other: jobs that agree in
     /// them can share a batch.

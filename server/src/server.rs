@@ -21,6 +21,7 @@ use crate::{
     grpc::{self, Health, InferenceService},
     inference::Inference,
     memory::Pool,
+    metrics::Metrics,
     overflow::Overflow,
     registry::{self, Loader, Registry},
     repository::{self, Repository},
@@ -148,6 +149,15 @@ impl Server {
     /// Returns what the models may run on.
     pub fn devices(&self) -> &Devices {
         &self.devices
+    }
+
+    /// Shows what the server does. The figures hold its parts until they are no longer read.
+    pub fn observe(&self, metrics: &Metrics) {
+        metrics.observe_host(self.budget.clone());
+        metrics.observe_models(Arc::clone(&self.registry));
+        if let Some(overflow) = &self.overflow {
+            metrics.observe_spill(overflow.store().clone());
+        }
     }
 
     /// Serves until `shutdown` is cancelled; then finishes what was accepted, for at most

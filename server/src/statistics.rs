@@ -11,7 +11,8 @@ use std::{
 };
 
 use forebay_proto::inference::{
-    InferBatchStatistics, InferStatistics, ModelStatistics, StatisticDuration,
+    ForebayParkingStatistics, InferBatchStatistics, InferStatistics, ModelStatistics,
+    StatisticDuration,
 };
 
 use crate::{
@@ -40,6 +41,8 @@ struct State {
     compute_input: Sum,
     compute_infer: Sum,
     compute_output: Sum,
+    parked: Sum,
+    onboard: Sum,
     /// By rows of the batch.
     batches: BTreeMap<usize, Batches>,
     pipeline: Pipeline,
@@ -152,6 +155,10 @@ impl Statistics {
         state.last_inference_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         state.success.add(took);
         state.queue.add(timings.queue());
+        if let Some(parking) = &timings.parked {
+            state.parked.add(parking.parked());
+            state.onboard.add(parking.onboard());
+        }
         if let Some(stages) = &timings.stages {
             state.compute_input.add(stages.h2d);
             state.compute_infer.add(stages.compute);
@@ -197,6 +204,10 @@ impl Statistics {
             }),
             batch_stats: batch_stats.collect(),
             forebay_pipeline: Some(state.pipeline.report(Instant::now())),
+            forebay_parking: Some(ForebayParkingStatistics {
+                parked: Some(state.parked.into()),
+                onboard: Some(state.onboard.into()),
+            }),
             ..ModelStatistics::default()
         }
     }

@@ -1,9 +1,10 @@
-//! Logs and traces.
+//! Logs, traces, and where figures go.
 //!
 //! Every request has a span `infer`, in the caller's trace where the call brings a W3C
 //! `traceparent`. Its children `admit`, `queue`, `h2d`, `compute` and `d2h` are made once the
-//! request is answered, from the same [`Timings`](crate::request::Timings) as the statistics: they show when a stage ran on
-//! the device, not when a thread enqueued it.
+//! request is answered, from the same [`Timings`](crate::request::Timings) as the statistics: they
+//! show when a stage ran on the device, not when a thread enqueued it. Where its tensors went to disk,
+//! `queue` has the children `parked` and `onboard`.
 //!
 //! Invariant: nothing here waits for a collector on the path of a request. Spans beyond the
 //! exporter's queue are dropped.
@@ -19,7 +20,7 @@ use opentelemetry::{
     propagation::{Extractor, TextMapPropagator},
     trace::{TraceContextExt, TracerProvider as _},
 };
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
@@ -27,6 +28,8 @@ use opentelemetry_sdk::{
 };
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::metrics::{self, Metrics};
 
 mod request_span;
 
@@ -38,8 +41,12 @@ pub use request_span::RequestSpan;
 pub struct Config {
     /// What is logged, as `tracing` filters are written. Defaults to `info`.
     pub log: String,
-    /// Where traces go by OTLP over gRPC, such as `http://127.0.0.1:4317`. Absent: nowhere.
+    /// Where traces and figures go by OTLP over gRPC, such as `http://127.0.0.1:4317`. Absent:
+    /// nowhere.
     pub otlp_endpoint: Option<String>,
+    /// How often figures go there. Defaults to 10 s; 0 means never.
+    #[serde(with = "humantime_serde")]
+    pub metrics_interval: Duration,
 }
 
 impl Default for Config {
@@ -47,6 +54,7 @@ impl Default for Config {
         Self {
             log: "info".to_owned(),
             otlp_endpoint: None,
+            metrics_interval: Duration::from_secs(10),
         }
     }
 }
@@ -72,7 +80,7 @@ pub enum Error {
         endpoint: String,
         /// Why not.
         #[source]
-        source: opentelemetry_otlp::ExporterBuildError,
+        source: ExporterBuildError,
     },
     /// Another subscriber is installed.
     #[error("a tracing subscriber is installed already")]
@@ -83,11 +91,12 @@ pub enum Error {
 #[derive(Debug, Default)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    figures: Option<metrics::Exporter>,
 }
 
 impl Telemetry {
-    /// Installs logging to standard error and, with an endpoint, the export of traces. Call it
-    /// inside the tokio runtime.
+    /// Installs logging to standard error and, with an endpoint, the export of traces and
+    /// figures. Call it inside the tokio runtime.
     ///
     /// # Errors
     /// The filter or the endpoint is wrong, or a subscriber is installed already.
@@ -98,10 +107,15 @@ impl Telemetry {
                 filter: config.log.clone(),
                 source,
             })?;
-        let provider = config
-            .otlp_endpoint
-            .as_deref()
-            .map(exporting_to)
+        let endpoint = config.otlp_endpoint.as_deref();
+        let provider = endpoint.map(exporting_to).transpose()?;
+        let interval = config.metrics_interval;
+        let figures = endpoint
+            .filter(|_| !interval.is_zero())
+            .map(|endpoint| {
+                metrics::Exporter::start(endpoint, interval, resource())
+                    .map_err(|source| unreachable_at(endpoint, source))
+            })
             .transpose()?;
         let log = tracing_subscriber::fmt::layer()
             .with_ansi(io::stderr().is_terminal())
@@ -111,7 +125,7 @@ impl Telemetry {
             .with(log)
             .try_init()
             .map_err(Error::Installed)?;
-        Ok(Self { provider })
+        Ok(Self { provider, figures })
     }
 
     /// Returns what the stages of requests are recorded with.
@@ -123,12 +137,23 @@ impl Telemetry {
         )
     }
 
+    /// Returns what parts of the server are shown with.
+    pub fn metrics(&self) -> Metrics {
+        let figures = self.figures.as_ref();
+        figures.map(metrics::Exporter::metrics).unwrap_or_default()
+    }
+
     /// Sends what is left, for at most `patience`. Blocks; call it off the async workers.
     pub fn shutdown(self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let figures = self.figures.map(metrics::Exporter::end);
         if let Some(provider) = self.provider
             && let Err(error) = provider.shutdown_with_timeout(patience)
         {
             tracing::warn!(%error, "some spans were not exported");
+        }
+        if figures.is_some_and(|figures| !figures.wait(until)) {
+            tracing::warn!("the last figures were not exported");
         }
     }
 }
@@ -138,15 +163,22 @@ fn exporting_to(endpoint: &str) -> Result<SdkTracerProvider, Error> {
         .with_tonic()
         .with_endpoint(endpoint)
         .build()
-        .map_err(|source| Error::Exporter {
-            endpoint: endpoint.to_owned(),
-            source,
-        })?;
-    let resource = Resource::builder().with_service_name("forebay").build();
+        .map_err(|source| unreachable_at(endpoint, source))?;
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
-        .with_resource(resource)
+        .with_resource(resource())
         .build())
+}
+
+fn resource() -> Resource {
+    Resource::builder().with_service_name("forebay").build()
+}
+
+fn unreachable_at(endpoint: &str, source: ExporterBuildError) -> Error {
+    Error::Exporter {
+        endpoint: endpoint.to_owned(),
+        source,
+    }
 }
 
 /// Makes the spans of requests; none where traces go nowhere.

@@ -60,12 +60,10 @@ impl Overload {
     pub async fn serve(&self, spill: &str) -> Process {
         let repository = TestRepository::default().with_fixtures(&[Fixture::Digest]);
         let millis = self.pass.as_millis();
-        // What a stream receives before it is admitted is on top of the budget: about a message.
-        let window = (self.elements * 4).max(64 << 10);
         let toml = format!(
             "[admission]\nhost_bytes = {}\nmax_message_bytes = \"1 MiB\"\n[spill]\n{spill}\n\
              [device]\nkind = \"simulated\"\ncompute = \"{millis}ms\"\n\
-             [transport]\nstream_window = {window}\n[scheduler]\nintra_op_threads = 1\n",
+             [transport]\nstream_window = \"1 MiB\"\n[scheduler]\nintra_op_threads = 1\n",
             self.budget
         );
         Process::start(repository, &toml).await

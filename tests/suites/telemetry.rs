@@ -1,4 +1,4 @@
-//! Traces, as a collector receives them from the real binary.
+//! Traces and figures, as a collector receives them from the real binary.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,9 @@ use tonic::{Code, transport::Channel};
 
 use self::{collector::Collector, stages::assert_stages};
 
+mod burst;
 mod collector;
+mod figures;
 mod stages;
 
 const MODEL: &str = "echo";
@@ -142,9 +144,19 @@ struct Traced {
 
 impl Traced {
     async fn start() -> Self {
+        let repository = TestRepository::default().with_model(MODEL, CONFIG, None);
+        Self::serve(repository, stages::DEVICE, "10s").await
+    }
+
+    /// Serves `repository` with the configuration `toml`, and figures every `interval`.
+    async fn serve(repository: TestRepository, toml: &str, interval: &str) -> Self {
         let collector = Collector::start().await;
+        let endpoint = collector.endpoint();
+        let toml = format!(
+            "{toml}[telemetry]\notlp_endpoint = \"{endpoint}\"\nmetrics_interval = \"{interval}\"\n"
+        );
         Self {
-            process: start(collector.endpoint()).await,
+            process: Process::start(repository, &toml).await,
             collector,
         }
     }
@@ -154,11 +166,16 @@ impl Traced {
         Service::new(endpoint.connect().await.unwrap())
     }
 
-    /// Ends the server, which exports what it has, and returns all its spans.
-    async fn stop(mut self) -> Vec<Span> {
+    /// Ends the server, which exports what it has.
+    async fn end(mut self) -> Collector {
         self.process.sigterm().await;
         assert!(self.process.wait().await.success());
-        self.collector.spans()
+        self.collector
+    }
+
+    /// Ends the server, and returns all its spans.
+    async fn stop(self) -> Vec<Span> {
+        self.end().await.spans()
     }
 }
 

@@ -72,6 +72,6 @@ pub use self::{
     config::{Checksum, Config},
     engine::choose::Choice,
     error::{Error, Lost, OpenError, Refused},
-    stats::Stats,
+    stats::{DirStats, Histogram, Stats},
     store::{Class, Data, Parked, Store},
 };

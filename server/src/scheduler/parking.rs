@@ -46,6 +46,11 @@ impl Scheduler {
         self.lock().whereabouts.first_away(horizon)
     }
 
+    /// Returns how many requests are on disk.
+    pub fn parked(&self) -> usize {
+        self.lock().whereabouts.away()
+    }
+
     /// Returns whether an instance waits for requests that are not in memory.
     pub fn is_stalled(&self) -> bool {
         self.lock().stalled.is_some()

@@ -71,6 +71,11 @@ impl Whereabouts {
         };
     }
 
+    /// Returns how many requests are on disk.
+    pub(super) fn away(&self) -> usize {
+        self.away.len()
+    }
+
     /// Returns whether any request is on disk.
     pub(super) fn any_away(&self) -> bool {
         !self.away.is_empty()

@@ -58,7 +58,13 @@ impl RequestSpan {
         let at = |instant| recording.clock.at(instant);
         recording.stage("admit", at(timings.arrived), at(timings.queued));
         if let Some(batched) = timings.batched {
-            recording.stage("queue", at(timings.queued), at(batched));
+            let queue = recording.open("queue", &recording.context, at(timings.queued));
+            if let Some(parking) = &timings.parked {
+                let [from, fetched] = [at(parking.from), at(parking.fetched)];
+                recording.within(&queue, "parked", from, fetched);
+                recording.within(&queue, "onboard", fetched, at(parking.until));
+            }
+            queue.span().end_with_timestamp(at(batched));
         }
         if !timings.residency.is_zero() {
             let came = timings.queued + timings.residency;
@@ -86,15 +92,22 @@ impl RequestSpan {
 
 impl Recording {
     fn stage(&self, name: &'static str, from: SystemTime, until: SystemTime) {
-        use opentelemetry::trace::Span as _;
+        self.within(&self.context, name, from, until);
+    }
+
+    fn within(&self, parent: &Context, name: &'static str, from: SystemTime, until: SystemTime) {
+        let span = self.open(name, parent, from);
+        span.span().end_with_timestamp(until);
+    }
+
+    /// Begins a span, and returns it as a parent of others.
+    fn open(&self, name: &'static str, parent: &Context, from: SystemTime) -> Context {
         let span = self
             .tracer
             .span_builder(name)
             .with_kind(SpanKind::Internal)
             .with_start_time(from);
-        self.tracer
-            .build_with_context(span, &self.context)
-            .end_with_timestamp(until);
+        parent.with_span(self.tracer.build_with_context(span, parent))
     }
 }
 

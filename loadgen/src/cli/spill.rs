@@ -26,7 +26,7 @@ pub struct SpillArgs {
     /// Rounds of each size
     #[arg(long, value_name = "N", value_parser = positive, default_value = "5")]
     pub rounds: usize,
-    /// Tensors on their way at once, up to 256 MiB; small ones in larger groups, unless it is 1
+    /// Tensors on their way at once, up to 128 MiB; small ones in larger groups, unless it is 1
     #[arg(long, value_name = "N", value_parser = positive, default_value = "128")]
     pub depth: usize,
     /// Bytes that each round moves each way

@@ -11,7 +11,7 @@ const GROUP_BYTES: usize = 8 << 20;
 /// Bytes of such tensors in all: they take long.
 const SMALL_TOTAL_BYTES: usize = 64 << 20;
 /// Bytes on their way at once at most.
-const IN_FLIGHT_BYTES: usize = 256 << 20;
+const IN_FLIGHT_BYTES: usize = 128 << 20;
 
 /// Tensors of one size that go to a store and come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn large_tensors_on_their_way_are_bounded_in_bytes() {
         let load = Load::new(64 << 20, 512 << 20, 128);
-        assert_eq!((load.together, load.in_flight, load.count), (1, 4, 8));
+        assert_eq!((load.together, load.in_flight, load.count), (1, 2, 8));
         let alone = Load::new(4 << 10, 1 << 20, 1);
         assert_eq!((alone.together, alone.in_flight), (1, 1));
         let huge = Load::new(1 << 30, 512 << 20, 128);

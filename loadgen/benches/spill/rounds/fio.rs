@@ -1,4 +1,7 @@
 //! fio: what the disk gives to a program that does nothing else.
+//!
+//! It registers its buffers where it may: else its passes, which are short, would begin with memory
+//! that the kernel has not met before.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,6 +17,7 @@ use super::{DEPTH, Sample};
 pub(super) struct Fio {
     program: PathBuf,
     file: PathBuf,
+    registered: bool,
 }
 
 #[derive(Deserialize)]
@@ -55,10 +59,13 @@ impl Fio {
             program.display(),
             asked.status
         );
-        Ok(Self {
+        let mut fio = Self {
             program: program.to_owned(),
             file: dir.join("fio"),
-        })
+            registered: true,
+        };
+        fio.registered = fio.pass(Way::Write, 1 << 20, 32 << 20).is_ok();
+        Ok(fio)
     }
 
     /// Moves `total` bytes in blocks of `block`. Buffers are filled once, as the store's are.
@@ -76,6 +83,9 @@ impl Fio {
             .arg(format!("--bs={block}"));
         fio.arg(format!("--size={total}"))
             .arg(format!("--filename={}", self.file.display()));
+        if self.registered {
+            fio.args(["--fixedbufs=1", "--registerfiles=1"]);
+        }
         let ended = fio.stdin(Stdio::null()).output().context("start fio")?;
         let told = String::from_utf8_lossy(&ended.stderr);
         ensure!(

@@ -3,6 +3,8 @@
 mod ladder;
 mod parity;
 mod queued;
+#[cfg(target_os = "linux")]
+mod spill;
 mod values;
 
 use std::{path::PathBuf, time::Duration};
@@ -12,6 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use ladder::{Column, LadderArgs};
 pub use parity::ParityArgs;
 pub use queued::QueuedArgs;
+#[cfg(target_os = "linux")]
+pub use spill::SpillArgs;
 pub use values::{InputShape, NamedParameter};
 use values::{duration, input_shape, parameter, positive};
 
@@ -54,6 +58,11 @@ pub enum Command {
     ///
     /// Ends with 1 where they differ by more than --tolerance.
     Parity(Box<ParityArgs>),
+    /// Show what a disk gives to the store that parks tensors.
+    ///
+    /// Needs no server: tensors go to a store in --dir and come back, size by size.
+    #[cfg(target_os = "linux")]
+    SpillBench(SpillArgs),
 }
 
 /// How requests travel.

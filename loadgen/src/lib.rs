@@ -13,10 +13,11 @@
 //! stalls cannot slow down the questions it is asked.
 //!
 //! Beside such loads, [`ladder`] compares configurations of a model, [`queued`] tells submitting from
-//! done, and [`parity`] compares the answers of two servers.
+//! done, [`parity`] compares the answers of two servers, and `spill` measures a disk without any.
 
 pub mod cli;
 pub mod clock;
+pub mod figures;
 pub mod host;
 pub mod ladder;
 pub mod pacer;
@@ -29,6 +30,8 @@ pub mod report;
 pub mod run;
 pub mod runner;
 pub mod schedule;
+#[cfg(target_os = "linux")]
+pub mod spill;
 pub mod stats;
 pub mod target;
 pub mod verdict;

@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
+#[cfg(target_os = "linux")]
+use forebay_loadgen::spill;
 use forebay_loadgen::{
     cli::{Cli, Command},
     ladder, parity, queued, run,
@@ -50,6 +52,12 @@ fn command() -> anyhow::Result<ExitCode> {
             let report = runtime.block_on(parity::run(&args))?;
             parity::write(&report, args.json.as_deref(), out)?;
             Ok(code(report.passes()))
+        }
+        #[cfg(target_os = "linux")]
+        Command::SpillBench(args) => {
+            let report = runtime.block_on(spill::run(&args))?;
+            spill::write(&report, &args, out)?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

@@ -4,13 +4,13 @@
 //! `tests/benches/echo_io.rs`, with `harness = false`, is `cargo xtask bench echo-io`. Each takes
 //! `--report FILE` (and ignores the `--bench` that cargo adds) and writes a [`Report`] there.
 
-use std::{fs, path::Path};
+use std::{ffi::OsString, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
-    libtorch,
+    fio, libtorch,
     process::{self, Interrupt},
     say,
     workspace::{Metadata, Workspace},
@@ -91,11 +91,12 @@ pub(crate) fn command(
             listed(&known)
         );
     };
-    libtorch::ensure(workspace, interrupt)?;
+    let flags = prepare(workspace, benchmark, interrupt)?;
     let folder = metadata.target_directory.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let file = folder.join(format!("{name}.json"));
-    run(workspace, benchmark, &file, interrupt)?;
+    let mut cargo = cargo_bench(workspace, benchmark, &file)?;
+    process::run(cargo.args(flags), interrupt)?;
     let report = read(&file)?;
     let missed = print(&report)?;
     say(format_args!("written to {}", workspace.shown(&file)))?;
@@ -129,26 +130,36 @@ fn listed(names: &[String]) -> String {
     names.join(", ")
 }
 
-fn run(
+/// Gets what the benchmark needs, and returns the flags that tell it so.
+fn prepare(
     workspace: &Workspace,
     benchmark: &Benchmark,
-    file: &Path,
     interrupt: &Interrupt,
-) -> Result<()> {
-    // Figures of an earlier run must not pass for this one's.
-    if file.exists() {
-        fs::remove_file(file).context("remove the earlier report")?;
+) -> Result<Vec<OsString>> {
+    if benchmark.name() == "spill" {
+        let fio = fio::find(workspace, interrupt);
+        return Ok(fio.map_or(Vec::new(), |fio| vec!["--fio".into(), fio.into()]));
     }
+    libtorch::ensure(workspace, interrupt)?;
     // Some start the server as a process of its own, which lies beside them.
     let mut binary = workspace.cargo();
     binary.args(["build", "--locked", "--release", "--bin", "forebay"]);
     process::run(&mut binary, interrupt)?;
+    Ok(Vec::new())
+}
+
+/// Returns cargo, set to run the benchmark, whose further flags may follow.
+fn cargo_bench(workspace: &Workspace, benchmark: &Benchmark, file: &Path) -> Result<Command> {
+    // Figures of an earlier run must not pass for this one's.
+    if file.exists() {
+        fs::remove_file(file).context("remove the earlier report")?;
+    }
     let mut cargo = workspace.cargo();
     cargo.args(["bench", "--locked", "--package", &benchmark.package]);
     cargo
         .args(["--bench", &benchmark.target, "--", "--report"])
         .arg(file);
-    process::run(&mut cargo, interrupt)
+    Ok(cargo)
 }
 
 fn read(file: &Path) -> Result<Report> {

@@ -24,7 +24,6 @@ use crate::{
 };
 
 mod aoti;
-mod debian;
 mod perf_analyzer;
 mod repository;
 

@@ -14,8 +14,10 @@ use crate::{process::Interrupt, workspace::Workspace};
 
 mod bench;
 mod conformance;
+mod debian;
 mod demo;
 mod fetch;
+mod fio;
 mod fixtures;
 mod gpu;
 mod libtorch;

@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::debian;
 use crate::{
+    debian,
     fetch::{Fetcher, Wheel},
     process::Interrupt,
     workspace::Workspace,

@@ -21,7 +21,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const MIRROR: &str = "http://deb.debian.org/debian";
 
 /// Unpacks `packages` of `release` into `folder`, unless that is done.
-pub(super) fn unpack(
+pub(crate) fn unpack(
     release: &str,
     packages: &[&str],
     folder: &Path,
@@ -73,7 +73,7 @@ fn check_tools() -> Result<()> {
             .output();
         if asked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             bail!(
-                "{tool} is not on PATH; run this on Debian or Ubuntu, or with glibc 2.38 or newer"
+                "{tool} is not on PATH: Debian's packages are unpacked on Debian and Ubuntu only"
             );
         }
     }

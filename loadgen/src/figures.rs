@@ -1,6 +1,9 @@
-//! What the benchmarks in `benches/` share: the figures that `cargo xtask bench` prints and checks.
+//! What the benchmarks of the workspace share: the figures that `cargo xtask bench` prints and checks.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -27,14 +30,15 @@ pub struct Row {
     pub at_least: Option<f64>,
 }
 
+/// The flags that every benchmark takes.
 #[derive(Debug, Parser)]
-struct Flags {
+pub struct Flags {
     /// Where to write the figures.
     #[arg(long, value_name = "FILE")]
-    report: PathBuf,
+    pub report: PathBuf,
     /// Added by cargo.
     #[arg(long, hide = true)]
-    bench: bool,
+    pub bench: bool,
 }
 
 impl Report {
@@ -56,8 +60,15 @@ impl Report {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self) -> anyhow::Result<()> {
-        let file = Flags::parse().report;
+        self.write_to(&Flags::parse().report)
+    }
+
+    /// Writes the figures to `file`, for a benchmark with flags of its own.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_to(&self, file: &Path) -> anyhow::Result<()> {
         let json = serde_json::to_vec_pretty(self).context("write the report as JSON")?;
-        fs::write(&file, json).with_context(|| format!("write {}", file.display()))
+        fs::write(file, json).with_context(|| format!("write {}", file.display()))
     }
 }

@@ -11,6 +11,7 @@ mod device_tensor;
 mod failure;
 mod ffi;
 mod module;
+mod parked;
 
 pub(crate) use aoti::{Package, RunError};
 pub use bytes::TorchBytes;
@@ -19,6 +20,9 @@ pub use device_tensor::DeviceTensor;
 pub(crate) use failure::{Failure, classify, thrown};
 pub(crate) use ffi::{is_shared, leave, scalar_type, specialise_graphs, tensor_over, trim};
 pub(crate) use module::{Argument, Form, Module, Output, SharedModule};
+pub use parked::{
+    BlockingTensors, LostTensor, ParkedTensor, RefusedTensor, TensorError, TensorStore,
+};
 
 #[cfg(test)]
 mod tests {

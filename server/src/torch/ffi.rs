@@ -371,8 +371,17 @@ pub(crate) fn scalar_type(kind: Kind) -> c_int {
         Kind::Half => 5,
         Kind::Float => 6,
         Kind::Double => 7,
+        Kind::ComplexHalf => 8,
+        Kind::ComplexFloat => 9,
+        Kind::ComplexDouble => 10,
         Kind::Bool => 11,
         Kind::BFloat16 => 15,
-        other => unreachable!("no datatype of the protocol maps to {other:?}"),
+        Kind::Float8e5m2 => 23,
+        Kind::Float8e4m3fn => 24,
+        Kind::Float8e5m2fnuz => 25,
+        Kind::Float8e4m3fnuz => 26,
+        Kind::QInt8 | Kind::QUInt8 | Kind::QInt32 => {
+            unreachable!("a quantised tensor is never made of its bytes")
+        }
     }
 }

@@ -15,6 +15,7 @@ on_each_engine!(
     a_disk_that_went_out_of_use_still_gives_back_what_it_has,
     a_read_that_fails_can_be_tried_again,
     short_and_interrupted_transfers_go_on,
+    a_segment_cut_short_behind_the_store_is_an_error,
 );
 
 fn a_write_that_fails_once_is_tried_again(choice: Choice) {
@@ -164,5 +165,26 @@ fn short_and_interrupted_transfers_go_on(choice: Choice) {
     let stats = rig.store.stats();
     assert_eq!((stats.retries, stats.short_transfers), (4, 6));
     drop(back);
+    rig.finish();
+}
+
+fn a_segment_cut_short_behind_the_store_is_an_error(choice: Choice) {
+    let rig = Rig::new(choice);
+    let data = [random(1, 1 << 20), random(2, 1 << 20)];
+    let parked = data.each_ref().map(|data| {
+        let tensor = rig.buffer(data);
+        rig.store.blocking().offload_and_wait(tensor).unwrap()
+    });
+    let segment = Arc::clone(&rig.segments.lock().unwrap()[0]);
+    segment.set_len((1 << 20) + 8192).unwrap();
+    let [whole, cut] = parked;
+    let error = rig.store.blocking().read(&cut).unwrap_err();
+    let Error::Io { op, source, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(*op, Direction::Read);
+    assert_eq!(source.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(rig.store.blocking().onboard(whole).unwrap()[..] == data[0][..]);
+    drop(cut);
     rig.finish();
 }

@@ -14,6 +14,9 @@ on_each_engine!(
     a_full_disk_loses_nothing_and_says_so,
     a_disk_that_is_full_in_spite_of_its_segments_loses_nothing,
     a_completion_wakes_its_waiter_without_another_call,
+    a_read_that_returns_has_its_data,
+    an_operation_that_is_put_off_does_not_hang,
+    results_of_writes_are_checked_1000_bytes,
     a_vectored_read_frees_its_extents,
     a_view_does_not_change_its_base,
     a_vector_of_1500_tensors_comes_back,
@@ -110,6 +113,64 @@ fn a_completion_wakes_its_waiter_without_another_call(choice: Choice) {
         "released before the waiter knows"
     );
     drop(parked);
+    rig.finish();
+}
+
+fn a_read_that_returns_has_its_data(choice: Choice) {
+    let rig = Rig::new(choice);
+    let data = random(1, 4 << 20);
+    let parked = rig
+        .store
+        .blocking()
+        .offload_and_wait(rig.buffer(&data))
+        .unwrap();
+    let gate = rig.controls[0].gate();
+    let held = Fault::Hold(Until::Open(gate.clone()));
+    rig.controls[0].set(plan::each(Direction::Read, held));
+    let store = rig.store.clone();
+    let reader = thread::spawn(move || {
+        // What is written is no answer for what is read.
+        store.blocking().synchronize();
+        store.blocking().onboard(parked)
+    });
+    eventually(|| rig.controls[0].counts().held == 4);
+    assert!(!reader.is_finished());
+    gate.open();
+    assert!(reader.join().unwrap().unwrap()[..] == data[..]);
+    rig.finish();
+}
+
+fn an_operation_that_is_put_off_does_not_hang(choice: Choice) {
+    const EAGAIN: i32 = 11;
+    let rig = Rig::new(choice);
+    let put_off = || plan::script([Fault::Errno(EAGAIN), Fault::Errno(EAGAIN)]);
+    rig.controls[0].set(put_off());
+    let data = random(1, 100_000);
+    let parked = rig.store.offload(rig.buffer(&data)).unwrap();
+    rig.store.blocking().synchronize();
+    block_on(parked.settled()).unwrap();
+    rig.controls[0].set(put_off());
+    assert!(rig.store.blocking().onboard(parked).unwrap()[..] == data[..]);
+    assert_eq!(rig.store.stats().retries, 4);
+    rig.finish();
+}
+
+fn results_of_writes_are_checked_1000_bytes(choice: Choice) {
+    let rig = Rig::new(choice);
+    let data = random(1, 1000);
+    let parked = rig.store.offload(rig.buffer(&data)).unwrap();
+    block_on(parked.settled()).unwrap();
+    let mut on_disk = vec![0; 4096];
+    rig.on_disk(Direction::Read, 0, &mut on_disk);
+    assert!(on_disk[..1000] == data[..], "it says so when it is there");
+    assert!(rig.store.blocking().onboard(parked).unwrap()[..] == data[..]);
+
+    let short = Fault::Short { by: 4096, round: 1 };
+    rig.controls[0].set(plan::each(Direction::Write, short));
+    let parked = rig.store.offload(rig.buffer(&data)).unwrap();
+    let error = block_on(parked.settled()).unwrap_err();
+    assert!(matches!(error, Error::Io { .. } | Error::Disabled { .. }));
+    assert!(rig.store.blocking().onboard(parked).unwrap()[..] == data[..]);
     rig.finish();
 }
 

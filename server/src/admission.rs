@@ -137,6 +137,7 @@ impl Budget {
             self.risen(&ledger);
             return Ok(Permit::new(self.clone(), bytes));
         }
+        self.tell_above(ledger.used().saturating_add(bytes));
         Err(Error::Exhausted {
             budget: self.shared.name,
             requested: bytes,
@@ -207,8 +208,12 @@ impl Budget {
     }
 
     fn risen(&self, ledger: &Ledger<oneshot::Sender<Permit>>) {
+        self.tell_above(ledger.wanted());
+    }
+
+    fn tell_above(&self, wanted: u64) {
         if let Some(watch) = self.shared.watch.get()
-            && ledger.wanted() > watch.high
+            && wanted > watch.high
         {
             watch.told.notify_one();
         }

@@ -8,29 +8,31 @@
 //! Invariant: a request that is queued stays queued whatever becomes of its tensors: it runs with
 //! them, or is answered with why they are lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use forebay_spill::{Class, Error as SpillError, OpenError, Store};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 mod cargo;
 mod config;
 mod marks;
+mod pause;
 
 use crate::{
     admission::Budget,
     error::Error,
     memory::Pool,
     request::{Cargo, Parking},
-    scheduler::{Scheduler, Ticket},
+    scheduler::{Scheduler, Signal, Ticket},
 };
 use cargo::Accepted;
 pub use config::Config;
 use marks::Marks;
-
-/// How long nothing is parked after the store refused or failed.
-const BACK_OFF: Duration = Duration::from_millis(100);
+use pause::Pause;
 
 /// Parks requests, and brings them back.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ pub struct Overflow {
     marks: Marks,
     floor_bytes: u64,
     /// Told when a queue or the budget has moved.
-    moved: Arc<Notify>,
+    signal: Arc<Signal>,
 }
 
 /// What the task waits for.
@@ -81,21 +83,21 @@ impl Overflow {
 
     /// Joins a store with the budget that it relieves and the queues whose requests it parks.
     pub fn new(store: Store, config: &Config, budget: Budget, queues: Vec<Arc<Scheduler>>) -> Self {
-        let moved = Arc::<Notify>::default();
+        let signal = Arc::<Signal>::default();
         let floor_bytes = config.min_tensor.as_u64().max(1);
         for queue in &queues {
-            queue.allow_parking(floor_bytes, Arc::clone(&moved));
+            queue.allow_parking(floor_bytes, Arc::clone(&signal));
         }
         let (high, low) = (config.high_percent, config.low_percent);
         let marks = Marks::new(budget.capacity(), high, low, queues.len());
-        budget.watch(marks.high, marks.low, Arc::clone(&moved));
+        budget.watch(marks.high, marks.low, Arc::clone(&signal.moved));
         Self {
             store,
             budget,
             queues,
             marks,
             floor_bytes,
-            moved,
+            signal,
         }
     }
 
@@ -104,16 +106,17 @@ impl Overflow {
         &self.store
     }
 
-    /// Parks and brings back until it is dropped. Drop it when the queues have ended.
-    pub async fn run(self) {
+    /// Parks and brings back until `end`, which is to come when the queues have ended. Returns the
+    /// store, whose drop blocks.
+    pub async fn run(self, end: CancellationToken) -> Store {
         let mut in_flight = InFlight::default();
-        let mut resume = None;
+        let mut pause = Pause::default();
         loop {
             self.bring_back(&mut in_flight);
-            if resume.is_none()
+            if pause.is_over()
                 && let Err(error) = self.relieve(&mut in_flight)
             {
-                resume = Some(back_off(&error));
+                pause.after(&error, !in_flight.writes.is_empty());
             }
             let InFlight {
                 writes,
@@ -121,15 +124,16 @@ impl Overflow {
                 reads,
             } = &mut in_flight;
             tokio::select! {
-                () = self.moved.notified() => {}
+                () = end.cancelled() => return self.store,
+                () = self.signal.moved.notified() => {}
                 Some(Written { bytes, outcome }) = writes.next() => {
                     *leaving -= bytes;
                     if let Err(error) = outcome && !matches!(error, SpillError::Withdrawn) {
-                        resume = Some(back_off(&error));
+                        pause.after(&error, false);
                     }
                 }
                 Some(arrived) = reads.next() => self.settle(arrived),
-                () = until(resume) => resume = None,
+                () = pause.wait() => {}
             }
         }
     }
@@ -143,11 +147,12 @@ impl Overflow {
             .marks
             .must_park(self.budget.wanted(), in_flight.leaving)
         {
-            let Some((queue, ticket)) = self.runs_last() else {
+            let next = self.runs_last();
+            let lifted =
+                next.and_then(|(queue, ticket)| Some((queue, ticket, queue.lift(ticket)?)));
+            let Some((queue, ticket, cargo)) = lifted else {
+                self.signal.is_short.store(true, Ordering::Relaxed);
                 return Ok(());
-            };
-            let Some(cargo) = queue.lift(ticket) else {
-                continue;
             };
             match cargo::park(&self.store, self.floor_bytes, cargo) {
                 Ok(Accepted {
@@ -220,23 +225,5 @@ impl Overflow {
                 queue.lose(ticket, Error::Spill(error));
             }
         }
-    }
-}
-
-/// Returns when to try again. Full disks are the budget's business, not a fault.
-fn back_off(error: &SpillError) -> Instant {
-    match error {
-        SpillError::Full { .. } | SpillError::QueueFull { .. } => {
-            tracing::debug!(%error, "requests stay in memory for now");
-        }
-        _ => tracing::warn!(%error, "requests stay in memory for now"),
-    }
-    Instant::now() + BACK_OFF
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }

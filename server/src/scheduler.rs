@@ -30,6 +30,7 @@ mod stops;
 mod whereabouts;
 
 pub use batcher::{Batcher, Decision, Policy};
+pub use parking::Signal;
 pub use pending::Pending;
 pub use sequences::{Sequences, UnknownSequence};
 
@@ -173,6 +174,9 @@ impl Scheduler {
         };
         self.wake(&state);
         drop(state);
+        if parkable > 0 {
+            self.queued();
+        }
         Ok(Pending {
             answer,
             scheduler: Some(Arc::clone(self)),
@@ -230,9 +234,9 @@ impl Scheduler {
                     return None;
                 }
                 Decision::Idle => None,
-                Decision::Absent => {
+                Decision::Absent { until, .. } => {
                     self.advanced();
-                    None
+                    until
                 }
                 Decision::Until(until) => Some(until),
             };
@@ -270,10 +274,11 @@ impl Scheduler {
     /// Takes a job out of the queue. Returns whether it was still there.
     fn discard(&self, ticket: Ticket) -> bool {
         let mut state = self.lock();
-        let job = match &mut state.queue {
-            Queue::Batches(batcher) => batcher.remove(ticket).map(|queued| queued.job),
-            Queue::Sequences(sequences) => sequences.remove(ticket),
-        };
+        let (mut queued, mut job) = (None, None);
+        match &mut state.queue {
+            Queue::Batches(batcher) => queued = batcher.remove(ticket),
+            Queue::Sequences(sequences) => job = sequences.remove(ticket),
+        }
         state.whereabouts.remove(ticket);
         if state.whereabouts.any_away() {
             self.advanced();
@@ -285,7 +290,7 @@ impl Scheduler {
         }
         drop(state);
         // Dropped outside the lock: a job frees its permit, which may wake others.
-        job.is_some()
+        queued.is_some() || job.is_some()
     }
 
     /// Notes that a job of a sequence which had left the queue is done with.
@@ -304,6 +309,14 @@ impl Scheduler {
 }
 
 impl State {
+    /// Notes that no instance waits for requests on disk.
+    fn end_stall(&mut self, now: Instant) {
+        if let Some(since) = self.stalled.take() {
+            self.stalls += now.saturating_duration_since(since);
+            self.whereabouts.wait_for([]);
+        }
+    }
+
     /// Takes the next batch out, for an instance that has room.
     fn take(&mut self, now: Instant) -> Decision<Job> {
         let Queue::Batches(batcher) = &mut self.queue else {
@@ -317,12 +330,15 @@ impl State {
                     self.whereabouts.remove(queued.ticket);
                 }
                 self.pace.taken(now, batch.len(), batcher.len());
-                let stalled = self.stalled.take();
-                self.stalls += stalled.map_or(Duration::ZERO, |since| now - since);
             }
-            Decision::Absent => drop(self.stalled.get_or_insert(now)),
+            Decision::Absent { needed, .. } => {
+                self.whereabouts.wait_for(needed.iter().copied());
+                self.stalled.get_or_insert(now);
+                return decision.map(|queued| queued.job);
+            }
             Decision::Until(_) | Decision::Idle => {}
         }
+        self.end_stall(now);
         decision.map(|queued| queued.job)
     }
 }

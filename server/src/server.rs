@@ -190,8 +190,11 @@ impl Server {
             health.end().await;
         };
         // Until the queues are empty, and so longer than there are connections.
-        let overflow = self.overflow.map(|overflow| tokio::spawn(overflow.run()));
-        let overflow = overflow.map(AbortOnDropHandle::new);
+        let ended = CancellationToken::new();
+        let overflow = self.overflow.map(|overflow| {
+            let run = overflow.run(ended.clone());
+            AbortOnDropHandle::new(tokio::spawn(run))
+        });
         let serving = transport::serve(listener, routes, &self.config.transport, shutdown.clone());
         let (drained, ()) = tokio::join!(serving, gone);
         let registry = self.registry;
@@ -202,7 +205,13 @@ impl Server {
                 tracing::warn!("a forward pass did not end in time; it ends with the process")
             }
         }
-        drop(overflow);
+        ended.cancel();
+        if let Some(overflow) = overflow
+            && let Ok(store) = overflow.await
+        {
+            // What is on disk is nobody's any more.
+            off_the_workers("fb-spill-close", move || drop(store)).await?;
+        }
         let failed = self.failed.borrow().clone();
         match (self.config.device.on_failure, failed) {
             (OnFailure::Exit, Some(reason)) => Err(Error::DeviceFailed { reason }),

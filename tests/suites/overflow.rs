@@ -88,6 +88,22 @@ async fn encrypted_tensors_come_back_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_larger_than_what_is_read_ahead_runs() {
+    let (_folder, spill) = disk("capacity = \"1 GiB\"");
+    // Batches of 4 take 1 MiB; an eighth of the budget is read ahead.
+    let load = Overload {
+        budget: 4 << 20,
+        requests: 20,
+        elements: 64 << 10,
+        ..LOAD
+    };
+    let server = load.serve(&spill).await;
+    let outcome = load.run(&server).await.unwrap();
+    assert_eq!(outcome.right, load.streams * load.requests, "{outcome:?}");
+    stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killed_while_it_spills_it_leaves_nothing_behind() {
     let (folder, spill) = disk("capacity = \"1 GiB\"");
     let server = LOAD.serve(&spill).await;

@@ -45,8 +45,14 @@ pub enum Decision<T> {
     Until(Instant),
     /// Ask again when something was pushed.
     Idle,
-    /// A batch is due, but not all of its requests are here; ask again when they are.
-    Absent,
+    /// A batch is due, but not all of its requests are here; ask again when they are, or when another
+    /// batch is due.
+    Absent {
+        /// The requests of the batch.
+        needed: Vec<Ticket>,
+        /// When another is due, as far as that is known.
+        until: Option<Instant>,
+    },
 }
 
 impl<T> Decision<T> {
@@ -56,7 +62,7 @@ impl<T> Decision<T> {
             Self::Ready(values) => Decision::Ready(values.into_iter().map(change).collect()),
             Self::Until(until) => Decision::Until(until),
             Self::Idle => Decision::Idle,
-            Self::Absent => Decision::Absent,
+            Self::Absent { needed, until } => Decision::Absent { needed, until },
         }
     }
 }
@@ -164,18 +170,21 @@ impl<T> Batcher<T> {
     /// batch of which a request is not `here` yet is not run; ask again when it is.
     pub fn poll(&mut self, now: Instant, hurry: bool, here: impl Fn(&T) -> bool) -> Decision<T> {
         // The oldest first, but a full batch of one shape does not wait for the company of another.
-        let (mut ready, mut due, mut absent) = (None, None, false);
+        let (mut ready, mut due, mut absent) = (None, None, None);
         for (index, group) in self.groups.iter().enumerate() {
             let oldest = group.items.keys().next().copied();
             match self.policy.choose(group, now, hurry) {
-                Ok(count) if !group.first(count).all(&here) => absent = true,
+                Ok(count) if !group.first(count).all(&here) => {
+                    let needed = group.items.keys().take(count).copied().collect();
+                    absent = absent.into_iter().chain([(oldest, needed)]).min();
+                }
                 Ok(count) => ready = ready.into_iter().chain([(oldest, index, count)]).min(),
                 Err(until) => due = due.into_iter().chain([until]).min(),
             }
         }
         let Some((_, index, count)) = ready else {
-            if absent {
-                return Decision::Absent;
+            if let Some((_, needed)) = absent {
+                return Decision::Absent { needed, until: due };
             }
             return due.map_or(Decision::Idle, Decision::Until);
         };

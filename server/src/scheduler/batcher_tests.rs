@@ -144,7 +144,7 @@ proptest! {
                         prop_assert!(rows <= max || batch.len() == 1);
                         for (ticket, _) in expected { waiting.remove(&ticket); }
                     }
-                    Decision::Absent => prop_assert!(false, "all are here"),
+                    Decision::Absent { .. } => prop_assert!(false, "all are here"),
                     Decision::Until(due) => {
                         let oldest = waiting.values().map(|(.., arrived)| *arrived).min().unwrap();
                         prop_assert!(due > now && due <= oldest + Duration::from_millis(delay));
@@ -165,7 +165,11 @@ fn a_batch_waits_for_those_that_are_not_here_and_another_shape_goes_on() {
         batcher.push(now, 1, vec![8], value);
     }
     let without = |absent: i32| move |value: &i32| *value != absent;
-    assert_eq!(batcher.poll(now, false, without(1)), Decision::Absent);
+    let absent = Decision::Absent {
+        needed: vec![0, 1, 2],
+        until: None,
+    };
+    assert_eq!(batcher.poll(now, false, without(1)), absent);
     batcher.push(now, 1, vec![9], 3);
     assert_eq!(
         batcher.poll(now, false, without(1)),

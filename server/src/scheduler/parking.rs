@@ -4,7 +4,10 @@
 //! the request leaves the queue is dropped there.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,16 +24,27 @@ use crate::{
 pub(super) struct Overflow {
     /// Smaller tensors stay in memory.
     floor_bytes: u64,
-    /// Told when the queue has moved while requests of it are on disk.
-    moved: Arc<Notify>,
+    signal: Arc<Signal>,
+}
+
+/// What the queues tell whoever parks their requests.
+#[derive(Debug, Default)]
+pub struct Signal {
+    /// Told when a queue has moved while requests of it are on disk, or has something to park at last.
+    pub moved: Arc<Notify>,
+    /// Set while memory is short and there was nothing to park.
+    pub is_short: AtomicBool,
 }
 
 impl Scheduler {
-    /// Lets tensors of at least `floor_bytes` be parked, by who is told through `moved` that the queue
-    /// has moved. Requests of sequences never are. Call it once, before the first request.
-    pub fn allow_parking(&self, floor_bytes: u64, moved: Arc<Notify>) {
+    /// Lets tensors of at least `floor_bytes` be parked, by who listens to `signal`. Requests of
+    /// sequences never are. Call it once, before the first request.
+    pub fn allow_parking(&self, floor_bytes: u64, signal: Arc<Signal>) {
         // The first one is the one.
-        let _known = self.overflow.set(Overflow { floor_bytes, moved });
+        let _known = self.overflow.set(Overflow {
+            floor_bytes,
+            signal,
+        });
     }
 
     /// Returns the request that runs last of those in memory, and how long it is until then as far as
@@ -38,7 +52,10 @@ impl Scheduler {
     pub fn last_here(&self, horizon: u64) -> Option<(Ticket, Option<Duration>)> {
         let state = self.lock();
         let ticket = state.whereabouts.last_here(horizon)?;
-        Some((ticket, state.pace.wait_of(state.queue.len())))
+        // Those behind it are on disk. Nobody knows when a model comes back whose weights are not here.
+        let place = state.queue.len() - state.whereabouts.away();
+        let wait = state.pace.wait_of(place).filter(|_| !state.suspended);
+        Some((ticket, wait))
     }
 
     /// Returns the requests on disk that are within `horizon` bytes of the head, the first in front.
@@ -130,7 +147,16 @@ impl Scheduler {
     /// Tells that the queue has moved.
     pub(super) fn advanced(&self) {
         if let Some(overflow) = self.overflow.get() {
-            overflow.moved.notify_one();
+            overflow.signal.moved.notify_one();
+        }
+    }
+
+    /// Tells that there is something to park, where somebody looked for it.
+    pub(super) fn queued(&self) {
+        if let Some(overflow) = self.overflow.get()
+            && overflow.signal.is_short.swap(false, Ordering::Relaxed)
+        {
+            overflow.signal.moved.notify_one();
         }
     }
 

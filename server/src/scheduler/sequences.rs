@@ -256,7 +256,7 @@ mod tests {
     fn next<T>(sequences: &mut Sequences<T>, slot: usize, now: Instant) -> Option<(Life, T)> {
         match sequences.poll(slot, now) {
             Decision::Ready(mut items) => items.pop(),
-            Decision::Until(_) | Decision::Idle | Decision::Absent => None,
+            Decision::Until(_) | Decision::Idle | Decision::Absent { .. } => None,
         }
     }
 

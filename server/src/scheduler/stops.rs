@@ -1,5 +1,7 @@
 //! What ends or interrupts the giving out of batches.
 
+use std::time::Instant;
+
 use super::{Batcher, Policy, Queue, Scheduler, queued::Queued, whereabouts::Whereabouts};
 use crate::{error::Error, request::Job};
 
@@ -12,7 +14,10 @@ impl Scheduler {
 
     /// Gives out no more batches, so that the instances end. Jobs are queued as before.
     pub fn suspend(&self) {
-        self.lock().suspended = true;
+        let mut state = self.lock();
+        state.suspended = true;
+        state.end_stall(Instant::now());
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -28,6 +33,7 @@ impl Scheduler {
             Queue::Batches(batcher) => batcher.take_all(),
             Queue::Sequences(_) => Vec::new(),
         };
+        state.end_stall(Instant::now());
         state.whereabouts = Whereabouts::default();
         drop(state);
         // Outside the lock, as in `discard`.
@@ -46,6 +52,7 @@ impl Scheduler {
         let queue = {
             let mut state = self.lock();
             state.closed = true;
+            state.end_stall(Instant::now());
             state.whereabouts = Whereabouts::default();
             // Nothing is pushed to it any more.
             let none = Queue::Batches(Batcher::new(Policy::each()));

@@ -16,11 +16,16 @@ pub(super) struct Whereabouts {
     entries: BTreeMap<Ticket, Entry>,
     here: BTreeSet<Ticket>,
     away: BTreeSet<Ticket>,
+    /// The requests that an instance waits for.
+    awaited: BTreeSet<Ticket>,
+    /// Bytes of all requests that there ever were.
+    total: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    bytes: u64,
+    /// Bytes of all requests that came before it.
+    offset: u64,
     place: Place,
 }
 
@@ -39,7 +44,9 @@ impl Whereabouts {
     /// Takes in a request that was queued last, with what parking it would free.
     pub(super) fn insert(&mut self, ticket: Ticket, bytes: u64) {
         let place = Place::Here;
-        self.entries.insert(ticket, Entry { bytes, place });
+        let offset = self.total;
+        self.total += bytes;
+        self.entries.insert(ticket, Entry { offset, place });
         self.here.insert(ticket);
     }
 
@@ -48,6 +55,7 @@ impl Whereabouts {
         if self.entries.remove(&ticket).is_some() {
             self.here.remove(&ticket);
             self.away.remove(&ticket);
+            self.awaited.remove(&ticket);
         }
     }
 
@@ -81,41 +89,40 @@ impl Whereabouts {
         !self.away.is_empty()
     }
 
-    /// Returns the request in memory that runs last, unless it is within `horizon` bytes of the head.
+    /// Returns the request in memory that runs last, unless it is within `horizon` bytes of the head,
+    /// or is waited for.
     pub(super) fn last_here(&self, horizon: u64) -> Option<Ticket> {
         let last = *self.here.last()?;
-        let mut near = 0;
-        for (ticket, entry) in &self.entries {
-            if near >= horizon {
-                return Some(last);
-            }
-            if *ticket == last {
-                return None;
-            }
-            near += entry.bytes;
-        }
-        None
+        (!self.is_near(last, horizon)).then_some(last)
     }
 
-    /// Returns the requests on disk within `horizon` bytes of the head, the one needed first in
-    /// front.
+    /// Returns the requests on disk that are waited for or within `horizon` bytes of the head, the one
+    /// needed first in front.
     pub(super) fn first_away(&self, horizon: u64) -> Vec<Ticket> {
-        let Some(&first) = self.away.first() else {
-            return Vec::new();
-        };
-        let before = self.entries.range(..first);
-        let mut near: u64 = before.map(|(_, entry)| entry.bytes).sum();
-        let mut wanted = Vec::new();
-        for (ticket, entry) in self.entries.range(first..) {
-            if near >= horizon {
-                break;
-            }
-            near += entry.bytes;
-            if entry.place == Place::Away {
-                wanted.push(*ticket);
-            }
-        }
+        let awaited = self.awaited.intersection(&self.away);
+        let near = self.away.iter();
+        let near = near.take_while(|ticket| self.bytes_before(**ticket) < horizon);
+        let mut wanted: Vec<Ticket> = awaited.chain(near).copied().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
         wanted
+    }
+
+    /// Notes that an instance waits for these.
+    pub(super) fn wait_for(&mut self, needed: impl IntoIterator<Item = Ticket>) {
+        self.awaited = needed.into_iter().collect();
+    }
+
+    fn is_near(&self, ticket: Ticket, horizon: u64) -> bool {
+        self.awaited.contains(&ticket) || self.bytes_before(ticket) < horizon
+    }
+
+    /// Returns how many bytes are before a request. Those that left the queue from between count, until
+    /// they would have been the head.
+    fn bytes_before(&self, ticket: Ticket) -> u64 {
+        let offset = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.offset);
+        let head = self.entries.first_key_value().map(|(_, entry)| entry);
+        offset(self.entries.get(&ticket)).saturating_sub(offset(head))
     }
 }
 
@@ -160,6 +167,20 @@ mod tests {
         assert_eq!(whereabouts.first_away(20), [2, 3]);
         whereabouts.set(2, Place::Moving);
         assert_eq!(whereabouts.first_away(20), [3]);
+    }
+
+    #[test]
+    fn what_is_waited_for_comes_back_from_beyond_the_horizon_and_stays() {
+        let mut whereabouts = of(&[10, 10, 10, 10]);
+        for ticket in [1, 2, 3] {
+            whereabouts.set(ticket, Place::Away);
+        }
+        whereabouts.wait_for([0, 3]);
+        assert_eq!(whereabouts.first_away(10), [3]);
+        whereabouts.set(3, Place::Here);
+        assert_eq!(whereabouts.last_here(10), None);
+        whereabouts.wait_for([]);
+        assert_eq!(whereabouts.last_here(10), Some(3));
     }
 
     proptest! {

@@ -41,6 +41,8 @@ pub struct AdmissionBody<B> {
     waiting: Option<Reserve>,
     /// Of the message that is coming in. It goes back with the body if the rest never comes.
     current: Option<Admitted>,
+    /// Whether the message that is coming in has bytes behind its prefix.
+    has_bytes: bool,
     /// When the prefix of the message that is coming in came.
     arrived: std::time::Instant,
     stall: StallTimer,
@@ -72,6 +74,7 @@ impl<B> AdmissionBody<B> {
             scanned: 0,
             waiting: None,
             current: None,
+            has_bytes: false,
             arrived: std::time::Instant::now(),
             stall,
             failed: false,
@@ -88,7 +91,9 @@ impl<B> AdmissionBody<B> {
                     permit,
                     arrived: self.arrived,
                 });
-                return Poll::Ready(Ok(self.hand_on()));
+                if self.has_bytes {
+                    return Poll::Ready(Ok(self.hand_on()));
+                }
             }
             let (taken, event) = self.scanner.scan(&self.pending[self.scanned..]);
             self.scanned += taken;
@@ -103,6 +108,7 @@ impl<B> AdmissionBody<B> {
                 // A compressed message is tonic's to refuse.
                 Some(FrameEvent::Prefix { length, .. }) => {
                     self.arrived = std::time::Instant::now();
+                    self.has_bytes = length > 0;
                     match self.gate.admit(length.into(), self.policy)? {
                         Verdict::Free => {}
                         Verdict::Admitted(permit) => {
@@ -116,7 +122,9 @@ impl<B> AdmissionBody<B> {
                             continue;
                         }
                     }
-                    return Poll::Ready(Ok(self.hand_on()));
+                    if self.has_bytes {
+                        return Poll::Ready(Ok(self.hand_on()));
+                    }
                 }
             }
         }

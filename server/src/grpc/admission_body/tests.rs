@@ -31,6 +31,20 @@ fn framed(length: usize) -> Vec<u8> {
     [&[0][..], &prefix, &vec![1; length]].concat()
 }
 
+/// Reads a prefix, and the frame behind it.
+async fn message<B>(body: &mut AdmissionBody<B>) -> Vec<u8>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    let mut bytes = Vec::new();
+    for _ in 0..2 {
+        bytes.extend(body.frame().await.unwrap().unwrap().into_data().unwrap());
+        assert!(bytes.len() >= 5, "a prefix in one piece is handed on so");
+    }
+    bytes
+}
+
 #[tokio::test]
 async fn the_end_of_a_message_does_not_wait_for_the_next_ones_permit() {
     let budget = Budget::new("test", 100);
@@ -43,13 +57,11 @@ async fn the_end_of_a_message_does_not_wait_for_the_next_ones_permit() {
         permits.clone(),
     );
 
-    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(first, framed(100));
+    assert_eq!(message(&mut body).await, framed(100));
     assert!(body.frame().now_or_never().is_none());
     assert_eq!((budget.used(), budget.waiting()), (100, 1));
     drop(permits.take().unwrap());
-    let second = body.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(second, framed(50));
+    assert_eq!(message(&mut body).await, framed(50));
     assert_eq!(permits.take().unwrap().permit.bytes(), 50);
 }
 
@@ -83,7 +95,7 @@ async fn small_control_messages_need_no_permit_and_large_ones_do() {
         Policy::Control,
         MessagePermits::default(),
     );
-    body.frame().await.unwrap().unwrap();
+    message(&mut body).await;
     assert_eq!(budget.used(), held.bytes());
     let status = body.frame().await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
@@ -105,7 +117,7 @@ async fn empty_frames_do_not_count_as_progress() {
         Policy::Wait,
         MessagePermits::default(),
     );
-    body.frame().await.unwrap().unwrap();
+    message(&mut body).await;
     let status = body.frame().await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(budget.used(), 0);
@@ -157,5 +169,26 @@ proptest! {
         prop_assert_eq!(received, all);
         prop_assert!(expected.is_empty());
         prop_assert_eq!(budget.used(), 0);
+    }
+}
+
+#[test]
+fn an_empty_message_ends_a_body_well() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    for policy in [Policy::Wait, Policy::Refuse, Policy::Control] {
+        let budget = Budget::new("test", 1000);
+        let permits = MessagePermits::default();
+        let inner = http_body_util::Full::new(Bytes::from(framed(0)));
+        let mut body = AdmissionBody::new(inner, gate(&budget), policy, permits.clone());
+        let frame = body.frame().now_or_never().expect("it is there").unwrap();
+        assert_eq!(frame.unwrap().into_data().unwrap().len(), 5);
+        let is_admitted = permits.take().is_some();
+        assert_eq!(is_admitted, policy != Policy::Control);
+        let end = body.frame().now_or_never().expect("it is over");
+        assert!(end.is_none(), "{policy:?}: {end:?}");
     }
 }

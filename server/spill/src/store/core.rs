@@ -120,6 +120,8 @@ pub(super) struct Disk {
     turn: u64,
     /// The file system gave no more room; not asked again before.
     full_until: Option<Instant>,
+    /// A write found no room although its extent has some; nothing is written there before.
+    write_full_until: Option<Instant>,
     health: Health,
 }
 
@@ -138,6 +140,7 @@ impl Disk {
             writes: VecDeque::new(),
             turn: 0,
             full_until: None,
+            write_full_until: None,
             health: Health::default(),
         }
     }
@@ -159,6 +162,8 @@ pub(super) struct Core {
     unsettled: BTreeSet<u64>,
     queued_bytes: u64,
     used_bytes: u64,
+    /// Of tensors that no disk took, which stay in memory.
+    kept_bytes: u64,
     next_id: u64,
     next_dir: usize,
     closing: bool,
@@ -182,6 +187,7 @@ impl Core {
             unsettled: BTreeSet::new(),
             queued_bytes: 0,
             used_bytes: 0,
+            kept_bytes: 0,
             next_id: 0,
             next_dir: 0,
             closing: false,
@@ -250,7 +256,6 @@ impl Core {
 
     pub(super) fn stats(&self) -> Stats {
         let queued = |disk: &Disk| disk.requests.iter().map(VecDeque::len).sum::<usize>();
-        let kept = |entry: &&Entry| matches!(entry.outcome, Some(Err(_)));
         Stats {
             queued_items: self.unsettled.len(),
             queued_bytes: self.queued_bytes,
@@ -258,12 +263,7 @@ impl Core {
             in_flight: self.disks.iter().map(|disk| disk.in_flight).sum(),
             in_flight_bytes: self.disks.iter().map(|disk| disk.in_flight_bytes).sum(),
             parked: self.entries.values().filter(|entry| !entry.gone).count(),
-            kept_bytes: self
-                .entries
-                .values()
-                .filter(kept)
-                .map(|e| e.len as u64)
-                .sum(),
+            kept_bytes: self.kept_bytes,
             used_bytes: self.used_bytes,
             capacity_bytes: self.config.capacity_bytes,
             largest_free_bytes: self
@@ -289,6 +289,24 @@ impl Core {
 }
 
 impl Disk {
+    /// Returns whether a write found it full a moment ago, whatever room its segments have.
+    fn is_write_full(&self, now: Instant) -> bool {
+        self.write_full_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns whether it cannot get another segment now.
+    fn cannot_grow(&self, now: Instant) -> bool {
+        self.is_write_full(now) || self.full_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns how many bytes can be written without another segment.
+    fn writable_bytes(&self, now: Instant) -> u64 {
+        match self.is_write_full(now) {
+            true => 0,
+            false => self.space.free_bytes(),
+        }
+    }
+
     fn stats(&self) -> DirStats {
         DirStats {
             path: Arc::clone(&self.path),

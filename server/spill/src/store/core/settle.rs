@@ -104,6 +104,9 @@ impl Core {
         self.free_blocks(id);
         self.settle(id, Err(Error::Withdrawn));
         if let Some(entry) = self.entries.remove(&id) {
+            if matches!(entry.outcome, Some(Err(_))) {
+                self.kept_bytes -= entry.len as u64;
+            }
             self.after.dropped.push(entry.memory);
         }
     }
@@ -130,6 +133,7 @@ impl Core {
         };
         if let Err(error) = &outcome {
             self.counters.errors.count(error);
+            self.kept_bytes += entry.len as u64;
         }
         for watcher in entry.watchers.drain(..) {
             self.after.outcomes.push((watcher, outcome.clone()));

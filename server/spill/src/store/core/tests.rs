@@ -3,6 +3,8 @@ use std::path::Path;
 use super::*;
 use crate::store::Data;
 
+mod full;
+
 fn room() -> Room {
     Room {
         flight: true,

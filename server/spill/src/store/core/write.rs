@@ -93,7 +93,7 @@ impl Core {
                         return Some(Start::Grow(bytes));
                     }
                     Found::Nothing => {
-                        let error = self.device_full(dir, padded(part.len) as u64);
+                        let error = self.device_full(dir, padded(part.len) as u64, room.now);
                         part.failures.tried |= 1 << dir;
                         part.failures.last = Some(error);
                         self.redirect(part);
@@ -189,13 +189,15 @@ impl Core {
         let capacity = self.config.capacity_bytes.next_multiple_of(BLOCK);
         let segment = self.config.segment_bytes.min(capacity);
         let disk = &mut self.disks[dir];
+        if disk.is_write_full(now) {
+            return Found::Nothing;
+        }
         if let Some(extent) = disk.space.allocate(bytes) {
             return Found::Run(VecDeque::from([extent]));
         }
         let helps = bytes <= segment || disk.space.free_bytes() < bytes;
         let within = disk.space.bytes() - disk.space.bad_bytes() < capacity;
-        let refused = disk.full_until.is_some_and(|until| now < until);
-        if helps && within && !refused {
+        if helps && within && !disk.cannot_grow(now) {
             return Found::Grow(segment);
         }
         match disk.space.allocate_scattered(bytes) {
@@ -221,11 +223,11 @@ impl Core {
         }
     }
 
-    fn device_full(&self, dir: usize, asked_bytes: u64) -> Error {
+    fn device_full(&self, dir: usize, asked_bytes: u64, now: Instant) -> Error {
         Error::Full {
             what: Limit::Device,
             asked_bytes,
-            left_bytes: self.disks[dir].space.free_bytes(),
+            left_bytes: self.disks[dir].writable_bytes(now),
         }
     }
 
@@ -257,9 +259,9 @@ impl Core {
         } = part;
         let error = if source.kind() == io::ErrorKind::StorageFull {
             self.disks[dir].space.free(&block.extent);
-            self.disks[dir].full_until = Some(now + FULL_PAUSE);
+            self.disks[dir].write_full_until = Some(now + FULL_PAUSE);
             failures.tried |= 1 << dir;
-            self.device_full(dir, block.extent.bytes)
+            self.device_full(dir, block.extent.bytes, now)
         } else {
             self.disks[dir].space.quarantine(&block.extent);
             failures.here += 1;

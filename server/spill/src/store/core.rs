@@ -160,6 +160,8 @@ pub(super) struct Core {
     reads: HashMap<u64, Read>,
     /// Tensors that are neither written nor failed.
     unsettled: BTreeSet<u64>,
+    /// Tensors that somebody wants.
+    parked: usize,
     queued_bytes: u64,
     used_bytes: u64,
     /// Of tensors that no disk took, which stay in memory.
@@ -185,6 +187,7 @@ impl Core {
             entries: HashMap::new(),
             reads: HashMap::new(),
             unsettled: BTreeSet::new(),
+            parked: 0,
             queued_bytes: 0,
             used_bytes: 0,
             kept_bytes: 0,
@@ -262,7 +265,7 @@ impl Core {
             queued_reads: self.disks.iter().map(queued).sum(),
             in_flight: self.disks.iter().map(|disk| disk.in_flight).sum(),
             in_flight_bytes: self.disks.iter().map(|disk| disk.in_flight_bytes).sum(),
-            parked: self.entries.values().filter(|entry| !entry.gone).count(),
+            parked: self.parked,
             kept_bytes: self.kept_bytes,
             used_bytes: self.used_bytes,
             capacity_bytes: self.config.capacity_bytes,

@@ -26,6 +26,7 @@ impl Core {
         let (id, entry) = (self.id(), Entry::new(data, home));
         let len = entry.len;
         self.entries.insert(id, entry);
+        self.parked += 1;
         if len == 0 {
             return Ok(id);
         }

@@ -73,7 +73,9 @@ impl Core {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        entry.gone = true;
+        if !std::mem::replace(&mut entry.gone, true) {
+            self.parked -= 1;
+        }
         for read in std::mem::take(&mut entry.waiting) {
             self.end_read(read, Err(Error::Withdrawn));
         }

@@ -92,6 +92,25 @@ fn a_full_house_starts_nothing_but_answers_from_memory() {
 }
 
 #[test]
+fn what_is_parked_and_kept_is_counted() {
+    let mut core = core();
+    let ids = parked(&mut core, 3, 4096);
+    let _empty = admit(&mut core, 0);
+    let _answer = core.ask(ids[0], Class::Demand, true);
+    let Some(Start::Fetch(group)) = core.pick(0, room()) else {
+        panic!("it is on the disk");
+    };
+    assert_eq!(core.stats().parked, 4);
+    core.abandon(ids[0]);
+    core.abandon(ids[0]);
+    assert_eq!(core.stats().parked, 3, "it is gone, although it is read");
+    core.end_read(group[0].read, Err(Error::Withdrawn));
+    core.abandon(ids[1]);
+    let stats = core.stats();
+    assert_eq!((stats.parked, stats.kept_bytes), (2, 0));
+}
+
+#[test]
 fn a_crash_of_a_thread_ends_all_waiting() {
     let mut core = core();
     let id = admit(&mut core, 300_000);

@@ -160,6 +160,8 @@ pub(super) struct Core {
     reads: HashMap<u64, Read>,
     /// Tensors that are neither written nor failed.
     unsettled: BTreeSet<u64>,
+    /// Parts in the write queues whose tensors are written no more.
+    stale: usize,
     /// Tensors that somebody wants.
     parked: usize,
     queued_bytes: u64,
@@ -187,6 +189,7 @@ impl Core {
             entries: HashMap::new(),
             reads: HashMap::new(),
             unsettled: BTreeSet::new(),
+            stale: 0,
             parked: 0,
             queued_bytes: 0,
             used_bytes: 0,
@@ -292,6 +295,13 @@ impl Core {
 }
 
 impl Disk {
+    /// Takes back the extents that a part did not use.
+    fn release(&mut self, part: &mut Part) {
+        for extent in part.run.drain(..) {
+            self.space.free(&extent);
+        }
+    }
+
     /// Returns whether a write found it full a moment ago, whatever room its segments have.
     fn is_write_full(&self, now: Instant) -> bool {
         self.write_full_until.is_some_and(|until| now < until)

@@ -4,6 +4,7 @@ use super::*;
 use crate::store::Data;
 
 mod full;
+mod stale;
 
 fn room() -> Room {
     Room {

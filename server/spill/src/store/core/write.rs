@@ -51,18 +51,24 @@ impl Core {
     /// Takes the first part that may be written now.
     fn next_part(&mut self, dir: usize, fits: impl Fn(&Part) -> bool) -> Option<Part> {
         loop {
-            let mut part = self.disks[dir].writes.pop_front_if(|part| fits(part))?;
-            let entry = self
-                .entries
-                .get_mut(&part.entry)
-                .expect("queued parts live");
+            let disk = &mut self.disks[dir];
+            let front = disk.writes.front()?;
+            let entry = self.entries.get_mut(&front.entry);
+            let entry = entry.filter(|entry| entry.is_to_be_written());
+            if entry.is_some() && !fits(front) {
+                return None;
+            }
+            let mut part = disk.writes.pop_front()?;
+            let Some(entry) = entry else {
+                self.stale -= 1;
+                disk.release(&mut part);
+                continue;
+            };
             entry.queued -= 1;
             if entry.holds == 0 {
                 return Some(part);
             }
-            for extent in part.run.drain(..) {
-                self.disks[dir].space.free(&extent);
-            }
+            disk.release(&mut part);
             entry.deferred.push(part);
         }
     }
@@ -273,7 +279,7 @@ impl Core {
         };
         entry.flying -= 1;
         entry.memory.give_back(block.start, memory);
-        if !entry.gone && entry.failed.is_none() {
+        if entry.is_to_be_written() {
             let part = Part {
                 entry: id,
                 dir,
@@ -293,9 +299,7 @@ impl Core {
 
     /// Sends a part to a directory that has not had it; without one, its tensor stays in memory.
     fn redirect(&mut self, mut part: Part) {
-        for extent in part.run.drain(..) {
-            self.disks[part.dir].space.free(&extent);
-        }
+        self.disks[part.dir].release(&mut part);
         part.failures.tried |= 1 << part.dir;
         part.failures.here = 0;
         let tried = part.failures.tried;

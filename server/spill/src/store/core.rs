@@ -171,6 +171,8 @@ pub(super) struct Core {
     next_id: u64,
     next_dir: usize,
     closing: bool,
+    /// A thread has panicked: nobody may wait any more.
+    crashed: bool,
     /// Whether the log says already that no directory is left.
     told_disabled: bool,
 }
@@ -197,6 +199,7 @@ impl Core {
             next_id: 0,
             next_dir: 0,
             closing: false,
+            crashed: false,
             told_disabled: false,
         }
     }
@@ -229,10 +232,14 @@ impl Core {
 
     /// Ends the intake and all waiting: a thread has panicked, and what it was at never ends.
     pub(super) fn crash(&mut self) {
-        self.reads.clear();
+        self.crashed = true;
+        let closed = |(_, read): (u64, Read)| (read.reply, Err(Error::Closed));
+        self.after.answers.extend(self.reads.drain().map(closed));
         self.unsettled.clear();
         for entry in self.entries.values_mut() {
-            entry.watchers.clear();
+            let watchers = entry.watchers.drain(..);
+            let closed = watchers.map(|watcher| (watcher, Err(Error::Closed)));
+            self.after.outcomes.extend(closed);
         }
         self.after.tell_settled();
         self.close();

@@ -129,6 +129,10 @@ impl Core {
         take: bool,
     ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
+        if self.crashed {
+            self.after.answers.push((reply, Err(Error::Closed)));
+            return answer;
+        }
         let found = self.entries.get(&entry);
         let found = found.map(|entry| (entry.home, entry.memory.is_none()));
         let Some((home, on_disk)) = found else {

@@ -169,6 +169,7 @@ impl Core {
             None => self.after.outcomes.push((watcher, Err(Error::Withdrawn))),
             Some(entry) => match entry.outcome.clone() {
                 Some(outcome) => self.after.outcomes.push((watcher, outcome)),
+                None if self.crashed => self.after.outcomes.push((watcher, Err(Error::Closed))),
                 None => {
                     entry.watchers.retain(|watcher| !watcher.is_closed());
                     entry.watchers.push(watcher);

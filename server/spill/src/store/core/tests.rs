@@ -118,7 +118,14 @@ fn a_crash_of_a_thread_ends_all_waiting() {
     let mut outcome = core.watch(id);
     let mut answer = core.ask(id, Class::Demand, true);
     core.crash();
-    assert!(answer.try_recv().is_err() && outcome.try_recv().is_err());
+    let after = std::mem::take(&mut core.after);
+    assert!(
+        outcome.try_recv().is_err(),
+        "nobody is woken under the lock"
+    );
+    after.run();
+    assert!(matches!(answer.try_recv(), Ok(Err(Error::Closed))));
+    assert!(matches!(outcome.try_recv(), Ok(Err(Error::Closed))));
     assert!(core.is_settled(core.horizon()) && core.is_drained());
     let refused = core.admit(Data::from(vec![1]), Instant::now()).unwrap_err();
     assert!(matches!(refused.error, Error::Closed));

@@ -40,6 +40,7 @@ mod integrity;
 mod oracle;
 mod queue;
 mod regressions;
+mod shared;
 
 /// A store on directories of its own.
 struct Rig {

@@ -41,6 +41,7 @@ mod oracle;
 mod queue;
 mod regressions;
 mod shared;
+mod spoilt;
 
 /// A store on directories of its own.
 struct Rig {

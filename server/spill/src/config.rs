@@ -18,8 +18,8 @@ pub struct Config {
     pub capacity_bytes: u64,
     /// Bytes of a segment file. Defaults to 1 GiB.
     pub segment_bytes: u64,
-    /// Bytes of tensors that wait to be written. A larger one is taken when none waits. Defaults to
-    /// 64 MiB.
+    /// Bytes of tensors that wait to be written, or that stay in memory because no disk took them. A
+    /// larger one is taken when none waits. Defaults to 64 MiB.
     pub write_queue_bytes: u64,
     /// Tensors that wait to be written. Defaults to 16,384.
     pub write_queue_items: usize,

@@ -276,9 +276,15 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.shared.with(Core::close);
         let handles = self.handles.get_mut();
-        for thread in handles.unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // A handle may be dropped by a waker, on the very thread that is to end.
-            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+        let handles = handles.unwrap_or_else(PoisonError::into_inner);
+        // A handle may be dropped by a waker, on a thread that is to end: it would wait for others
+        // that wait for what it has in flight itself.
+        let here = thread::current().id();
+        if handles.iter().any(|handle| handle.thread().id() == here) {
+            return;
+        }
+        for thread in handles.drain(..) {
+            if thread.join().is_err() {
                 tracing::error!("a spill thread panicked");
             }
         }

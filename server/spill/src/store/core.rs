@@ -120,6 +120,8 @@ pub(super) struct Disk {
     turn: u64,
     /// The file system gave no more room; not asked again before.
     full_until: Option<Instant>,
+    /// A write found no room although its extent has some; nothing is written there before.
+    write_full_until: Option<Instant>,
     health: Health,
 }
 
@@ -138,6 +140,7 @@ impl Disk {
             writes: VecDeque::new(),
             turn: 0,
             full_until: None,
+            write_full_until: None,
             health: Health::default(),
         }
     }
@@ -157,11 +160,19 @@ pub(super) struct Core {
     reads: HashMap<u64, Read>,
     /// Tensors that are neither written nor failed.
     unsettled: BTreeSet<u64>,
+    /// Parts in the write queues whose tensors are written no more.
+    stale: usize,
+    /// Tensors that somebody wants.
+    parked: usize,
     queued_bytes: u64,
     used_bytes: u64,
+    /// Of tensors that no disk took, which stay in memory.
+    kept_bytes: u64,
     next_id: u64,
     next_dir: usize,
     closing: bool,
+    /// A thread has panicked: nobody may wait any more.
+    crashed: bool,
     /// Whether the log says already that no directory is left.
     told_disabled: bool,
 }
@@ -180,11 +191,15 @@ impl Core {
             entries: HashMap::new(),
             reads: HashMap::new(),
             unsettled: BTreeSet::new(),
+            stale: 0,
+            parked: 0,
             queued_bytes: 0,
             used_bytes: 0,
+            kept_bytes: 0,
             next_id: 0,
             next_dir: 0,
             closing: false,
+            crashed: false,
             told_disabled: false,
         }
     }
@@ -217,10 +232,14 @@ impl Core {
 
     /// Ends the intake and all waiting: a thread has panicked, and what it was at never ends.
     pub(super) fn crash(&mut self) {
-        self.reads.clear();
+        self.crashed = true;
+        let closed = |(_, read): (u64, Read)| (read.reply, Err(Error::Closed));
+        self.after.answers.extend(self.reads.drain().map(closed));
         self.unsettled.clear();
         for entry in self.entries.values_mut() {
-            entry.watchers.clear();
+            let watchers = entry.watchers.drain(..);
+            let closed = watchers.map(|watcher| (watcher, Err(Error::Closed)));
+            self.after.outcomes.extend(closed);
         }
         self.after.tell_settled();
         self.close();
@@ -250,20 +269,14 @@ impl Core {
 
     pub(super) fn stats(&self) -> Stats {
         let queued = |disk: &Disk| disk.requests.iter().map(VecDeque::len).sum::<usize>();
-        let kept = |entry: &&Entry| matches!(entry.outcome, Some(Err(_)));
         Stats {
             queued_items: self.unsettled.len(),
             queued_bytes: self.queued_bytes,
             queued_reads: self.disks.iter().map(queued).sum(),
             in_flight: self.disks.iter().map(|disk| disk.in_flight).sum(),
             in_flight_bytes: self.disks.iter().map(|disk| disk.in_flight_bytes).sum(),
-            parked: self.entries.values().filter(|entry| !entry.gone).count(),
-            kept_bytes: self
-                .entries
-                .values()
-                .filter(kept)
-                .map(|e| e.len as u64)
-                .sum(),
+            parked: self.parked,
+            kept_bytes: self.kept_bytes,
             used_bytes: self.used_bytes,
             capacity_bytes: self.config.capacity_bytes,
             largest_free_bytes: self
@@ -289,6 +302,31 @@ impl Core {
 }
 
 impl Disk {
+    /// Takes back the extents that a part did not use.
+    fn release(&mut self, part: &mut Part) {
+        for extent in part.run.drain(..) {
+            self.space.free(&extent);
+        }
+    }
+
+    /// Returns whether a write found it full a moment ago, whatever room its segments have.
+    fn is_write_full(&self, now: Instant) -> bool {
+        self.write_full_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns whether it cannot get another segment now.
+    fn cannot_grow(&self, now: Instant) -> bool {
+        self.is_write_full(now) || self.full_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns how many bytes can be written without another segment.
+    fn writable_bytes(&self, now: Instant) -> u64 {
+        match self.is_write_full(now) {
+            true => 0,
+            false => self.space.free_bytes(),
+        }
+    }
+
     fn stats(&self) -> DirStats {
         DirStats {
             path: Arc::clone(&self.path),

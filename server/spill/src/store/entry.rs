@@ -78,6 +78,11 @@ impl Entry {
             gone: false,
         }
     }
+
+    /// Returns whether what of it is queued still goes to a disk.
+    pub(super) fn is_to_be_written(&self) -> bool {
+        !self.gone && self.failed.is_none()
+    }
 }
 
 /// What of a tensor is in memory.

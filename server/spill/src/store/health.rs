@@ -8,9 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many failures within [`WINDOW`] put a directory out of use.
+/// How many incidents within [`WINDOW`] put a directory out of use.
 const FAILURES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
+/// What fails within this time of another failure is the same incident.
+const INCIDENT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Health {
@@ -22,6 +24,10 @@ impl Health {
     /// Notes a failure; returns whether it put the directory out of use.
     pub(super) fn failed(&mut self, now: Instant, why: &str) -> bool {
         if self.out.is_some() {
+            return false;
+        }
+        let same = |at: &Instant| now.saturating_duration_since(*at) < INCIDENT;
+        if self.failures.back().is_some_and(same) {
             return false;
         }
         self.failures.push_back(now);
@@ -43,6 +49,17 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_at_once_is_one_incident() {
+        let start = Instant::now();
+        let mut health = Health::default();
+        for millis in (0..2000).step_by(10) {
+            let now = start + Duration::from_millis(millis);
+            assert!(!health.failed(now, "io"), "{millis}");
+        }
+        assert!(health.failed(start + Duration::from_secs(2), "io"));
+    }
 
     #[test]
     fn three_failures_within_a_minute_put_it_out_of_use_once() {

@@ -10,6 +10,8 @@ use crate::memory::ALIGNMENT;
 const AGAIN_MAX: u32 = 64;
 /// How often one starts again that found no memory.
 const LATER_MAX: u32 = 10;
+/// How long a disk that failed gets to come to itself, before it is tried once more.
+const FAILED_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a transfer has been through.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,7 +67,7 @@ pub(super) fn judge(
         io::ErrorKind::StorageFull => Verdict::Failed(error),
         _ if tries.io == 0 => {
             tries.io += 1;
-            Verdict::Again { skip, short: false }
+            Verdict::Later(FAILED_PAUSE)
         }
         _ => Verdict::Failed(error),
     }
@@ -144,7 +146,7 @@ mod tests {
     fn a_failed_transfer_is_tried_once_more_and_a_full_disk_is_not() {
         let mut tries = Tries::default();
         let verdict = judge(&mut tries, (4096, 0), errno(EIO));
-        assert!(matches!(verdict, Verdict::Again { .. }));
+        assert!(matches!(verdict, Verdict::Later(FAILED_PAUSE)));
         assert!(matches!(
             judge(&mut tries, (4096, 0), errno(EIO)),
             Verdict::Failed(_)

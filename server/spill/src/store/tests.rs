@@ -34,11 +34,14 @@ macro_rules! on_each_engine {
     };
 }
 
+mod ends;
 mod faults;
 mod integrity;
 mod oracle;
 mod queue;
 mod regressions;
+mod shared;
+mod spoilt;
 
 /// A store on directories of its own.
 struct Rig {

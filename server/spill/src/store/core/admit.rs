@@ -26,6 +26,7 @@ impl Core {
         let (id, entry) = (self.id(), Entry::new(data, home));
         let len = entry.len;
         self.entries.insert(id, entry);
+        self.parked += 1;
         if len == 0 {
             return Ok(id);
         }
@@ -50,7 +51,7 @@ impl Core {
         let asked_bytes = padded(len) as u64;
         let left_bytes = self.config.capacity_bytes.saturating_sub(self.used_bytes);
         let usable = || self.disks.iter().filter(|disk| disk.health.out().is_none());
-        let device_bytes: u64 = usable().map(|disk| disk.space.free_bytes()).sum();
+        let device_bytes: u64 = usable().map(|disk| disk.writable_bytes(now)).sum();
         if self.closing {
             return Err(Error::Closed);
         }
@@ -64,7 +65,7 @@ impl Core {
                 left_bytes,
             });
         }
-        let cannot_grow = usable().all(|disk| disk.full_until.is_some_and(|until| now < until));
+        let cannot_grow = usable().all(|disk| disk.cannot_grow(now));
         if cannot_grow && asked_bytes > device_bytes {
             return Err(Error::Full {
                 what: Limit::Device,
@@ -72,8 +73,24 @@ impl Core {
                 left_bytes: device_bytes,
             });
         }
+        self.admits_to_queue(len)
+    }
+
+    /// What no disk took is in memory as what waits is, so that it counts against the same bound.
+    fn admits_to_queue(&self, len: usize) -> Result<(), Error> {
         let (queued_bytes, queued_items) = (self.queued_bytes, self.unsettled.len());
-        let too_long = queued_bytes + len as u64 > self.config.write_queue_bytes;
+        let left_bytes = self
+            .config
+            .write_queue_bytes
+            .saturating_sub(self.kept_bytes);
+        if self.kept_bytes > 0 && left_bytes == 0 {
+            return Err(Error::Full {
+                what: Limit::Device,
+                asked_bytes: padded(len) as u64,
+                left_bytes,
+            });
+        }
+        let too_long = queued_bytes + len as u64 > left_bytes;
         let too_many = queued_items >= self.config.write_queue_items;
         if queued_items > 0 && (too_long || too_many) {
             return Err(Error::QueueFull {
@@ -112,6 +129,10 @@ impl Core {
         take: bool,
     ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
+        if self.crashed {
+            self.after.answers.push((reply, Err(Error::Closed)));
+            return answer;
+        }
         let found = self.entries.get(&entry);
         let found = found.map(|entry| (entry.home, entry.memory.is_none()));
         let Some((home, on_disk)) = found else {

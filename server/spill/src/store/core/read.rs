@@ -193,6 +193,9 @@ impl Core {
     pub(in crate::store) fn read_failed(&mut self, part: ReadPart, source: &Arc<io::Error>) {
         let dir = usize::from(part.block.extent.dir);
         let error = self.io_error(dir, Direction::Read, source);
+        if of_the_place(source) {
+            self.spoil(&part);
+        }
         self.not_read(part, error);
     }
 
@@ -200,12 +203,17 @@ impl Core {
     pub(in crate::store) fn damaged(&mut self, part: ReadPart) {
         let dir = Arc::clone(&self.disks[usize::from(part.block.extent.dir)].path);
         tracing::error!(dir = %dir.display(), extent = ?part.block.extent, "a tensor came back damaged");
+        self.spoil(&part);
+        self.not_read(part, Error::Corrupt { dir });
+    }
+
+    /// Sees to it that nothing else is written to the place of a block.
+    fn spoil(&mut self, part: &ReadPart) {
         if let Some(entry) = self.entries.get_mut(&part.entry)
             && let Some(block) = entry.blocks.get_mut(&part.block.start)
         {
             block.bad = true;
         }
-        self.not_read(part, Error::Corrupt { dir });
     }
 
     fn end_part(&mut self, part: &ReadPart) {
@@ -261,4 +269,11 @@ impl Core {
         }
         self.tell_drained();
     }
+}
+
+/// Returns whether the kernel failed at the very bytes, not for want of memory or of an engine.
+fn of_the_place(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, OutOfMemory, WouldBlock};
+    let passes = matches!(error.kind(), Interrupted | OutOfMemory | WouldBlock);
+    error.raw_os_error().is_some() && !passes
 }

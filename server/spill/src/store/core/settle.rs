@@ -7,10 +7,16 @@ use tokio::sync::oneshot;
 use crate::{
     engine::Direction,
     error::Error,
-    store::{Outcome, entry::Memory},
+    store::{
+        Outcome,
+        entry::{Entry, Memory},
+    },
 };
 
 use super::Core;
+
+/// Up to so many parts that are written no more are not worth a search.
+const SWEEP_MIN: usize = 64;
 
 impl Core {
     /// Goes on with a tensor after something about it has changed: nothing happens to it as long as
@@ -60,50 +66,64 @@ impl Core {
 
     /// Keeps a tensor in memory, since no disk takes it.
     pub(super) fn fail(&mut self, id: u64, error: Error) {
-        self.drop_parts(id);
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.failed.get_or_insert(error);
         }
+        self.drop_parts(id);
         self.advance(id);
     }
 
     /// Gives a tensor up: it was taken back, or nobody wants it any more.
     pub(in crate::store) fn abandon(&mut self, id: u64) {
-        self.drop_parts(id);
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        entry.gone = true;
-        for read in std::mem::take(&mut entry.waiting) {
+        if !std::mem::replace(&mut entry.gone, true) {
+            self.parked -= 1;
+        }
+        let waiting = std::mem::take(&mut entry.waiting);
+        self.drop_parts(id);
+        for read in waiting {
             self.end_read(read, Err(Error::Withdrawn));
         }
         self.advance(id);
     }
 
-    /// Takes the parts of a tensor out of the queues.
+    /// Gives up the parts of a tensor. Those in the queues stay there until it is their turn, or
+    /// until most of what is there is such: a search for each tensor would cost the queue's length.
     fn drop_parts(&mut self, id: u64) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         entry.deferred.clear();
-        if std::mem::take(&mut entry.queued) == 0 {
-            return;
+        self.stale += std::mem::take(&mut entry.queued);
+        let queued: usize = self.disks.iter().map(|disk| disk.writes.len()).sum();
+        if self.stale > SWEEP_MIN && self.stale > queued / 2 {
+            self.sweep();
         }
+    }
+
+    /// Takes all parts out of the queues whose tensors are written no more.
+    fn sweep(&mut self) {
         for disk in &mut self.disks {
-            let space = &mut disk.space;
-            disk.writes.retain(|part| {
-                if part.entry == id {
-                    part.run.iter().for_each(|extent| space.free(extent));
+            for mut part in std::mem::take(&mut disk.writes) {
+                let entry = self.entries.get(&part.entry);
+                match entry.is_some_and(Entry::is_to_be_written) {
+                    true => disk.writes.push_back(part),
+                    false => disk.release(&mut part),
                 }
-                part.entry != id
-            });
+            }
         }
+        self.stale = 0;
     }
 
     fn remove(&mut self, id: u64) {
         self.free_blocks(id);
         self.settle(id, Err(Error::Withdrawn));
         if let Some(entry) = self.entries.remove(&id) {
+            if matches!(entry.outcome, Some(Err(_))) {
+                self.kept_bytes -= entry.len as u64;
+            }
             self.after.dropped.push(entry.memory);
         }
     }
@@ -130,6 +150,7 @@ impl Core {
         };
         if let Err(error) = &outcome {
             self.counters.errors.count(error);
+            self.kept_bytes += entry.len as u64;
         }
         for watcher in entry.watchers.drain(..) {
             self.after.outcomes.push((watcher, outcome.clone()));
@@ -148,6 +169,7 @@ impl Core {
             None => self.after.outcomes.push((watcher, Err(Error::Withdrawn))),
             Some(entry) => match entry.outcome.clone() {
                 Some(outcome) => self.after.outcomes.push((watcher, outcome)),
+                None if self.crashed => self.after.outcomes.push((watcher, Err(Error::Closed))),
                 None => {
                     entry.watchers.retain(|watcher| !watcher.is_closed());
                     entry.watchers.push(watcher);

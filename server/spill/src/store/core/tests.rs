@@ -3,6 +3,9 @@ use std::path::Path;
 use super::*;
 use crate::store::Data;
 
+mod full;
+mod stale;
+
 fn room() -> Room {
     Room {
         flight: true,
@@ -90,13 +93,39 @@ fn a_full_house_starts_nothing_but_answers_from_memory() {
 }
 
 #[test]
+fn what_is_parked_and_kept_is_counted() {
+    let mut core = core();
+    let ids = parked(&mut core, 3, 4096);
+    let _empty = admit(&mut core, 0);
+    let _answer = core.ask(ids[0], Class::Demand, true);
+    let Some(Start::Fetch(group)) = core.pick(0, room()) else {
+        panic!("it is on the disk");
+    };
+    assert_eq!(core.stats().parked, 4);
+    core.abandon(ids[0]);
+    core.abandon(ids[0]);
+    assert_eq!(core.stats().parked, 3, "it is gone, although it is read");
+    core.end_read(group[0].read, Err(Error::Withdrawn));
+    core.abandon(ids[1]);
+    let stats = core.stats();
+    assert_eq!((stats.parked, stats.kept_bytes), (2, 0));
+}
+
+#[test]
 fn a_crash_of_a_thread_ends_all_waiting() {
     let mut core = core();
     let id = admit(&mut core, 300_000);
     let mut outcome = core.watch(id);
     let mut answer = core.ask(id, Class::Demand, true);
     core.crash();
-    assert!(answer.try_recv().is_err() && outcome.try_recv().is_err());
+    let after = std::mem::take(&mut core.after);
+    assert!(
+        outcome.try_recv().is_err(),
+        "nobody is woken under the lock"
+    );
+    after.run();
+    assert!(matches!(answer.try_recv(), Ok(Err(Error::Closed))));
+    assert!(matches!(outcome.try_recv(), Ok(Err(Error::Closed))));
     assert!(core.is_settled(core.horizon()) && core.is_drained());
     let refused = core.admit(Data::from(vec![1]), Instant::now()).unwrap_err();
     assert!(matches!(refused.error, Error::Closed));

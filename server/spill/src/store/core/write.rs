@@ -51,18 +51,24 @@ impl Core {
     /// Takes the first part that may be written now.
     fn next_part(&mut self, dir: usize, fits: impl Fn(&Part) -> bool) -> Option<Part> {
         loop {
-            let mut part = self.disks[dir].writes.pop_front_if(|part| fits(part))?;
-            let entry = self
-                .entries
-                .get_mut(&part.entry)
-                .expect("queued parts live");
+            let disk = &mut self.disks[dir];
+            let front = disk.writes.front()?;
+            let entry = self.entries.get_mut(&front.entry);
+            let entry = entry.filter(|entry| entry.is_to_be_written());
+            if entry.is_some() && !fits(front) {
+                return None;
+            }
+            let mut part = disk.writes.pop_front()?;
+            let Some(entry) = entry else {
+                self.stale -= 1;
+                disk.release(&mut part);
+                continue;
+            };
             entry.queued -= 1;
             if entry.holds == 0 {
                 return Some(part);
             }
-            for extent in part.run.drain(..) {
-                self.disks[dir].space.free(&extent);
-            }
+            disk.release(&mut part);
             entry.deferred.push(part);
         }
     }
@@ -93,7 +99,7 @@ impl Core {
                         return Some(Start::Grow(bytes));
                     }
                     Found::Nothing => {
-                        let error = self.device_full(dir, padded(part.len) as u64);
+                        let error = self.device_full(dir, padded(part.len) as u64, room.now);
                         part.failures.tried |= 1 << dir;
                         part.failures.last = Some(error);
                         self.redirect(part);
@@ -189,13 +195,15 @@ impl Core {
         let capacity = self.config.capacity_bytes.next_multiple_of(BLOCK);
         let segment = self.config.segment_bytes.min(capacity);
         let disk = &mut self.disks[dir];
+        if disk.is_write_full(now) {
+            return Found::Nothing;
+        }
         if let Some(extent) = disk.space.allocate(bytes) {
             return Found::Run(VecDeque::from([extent]));
         }
         let helps = bytes <= segment || disk.space.free_bytes() < bytes;
         let within = disk.space.bytes() - disk.space.bad_bytes() < capacity;
-        let refused = disk.full_until.is_some_and(|until| now < until);
-        if helps && within && !refused {
+        if helps && within && !disk.cannot_grow(now) {
             return Found::Grow(segment);
         }
         match disk.space.allocate_scattered(bytes) {
@@ -221,11 +229,11 @@ impl Core {
         }
     }
 
-    fn device_full(&self, dir: usize, asked_bytes: u64) -> Error {
+    fn device_full(&self, dir: usize, asked_bytes: u64, now: Instant) -> Error {
         Error::Full {
             what: Limit::Device,
             asked_bytes,
-            left_bytes: self.disks[dir].space.free_bytes(),
+            left_bytes: self.disks[dir].writable_bytes(now),
         }
     }
 
@@ -257,9 +265,9 @@ impl Core {
         } = part;
         let error = if source.kind() == io::ErrorKind::StorageFull {
             self.disks[dir].space.free(&block.extent);
-            self.disks[dir].full_until = Some(now + FULL_PAUSE);
+            self.disks[dir].write_full_until = Some(now + FULL_PAUSE);
             failures.tried |= 1 << dir;
-            self.device_full(dir, block.extent.bytes)
+            self.device_full(dir, block.extent.bytes, now)
         } else {
             self.disks[dir].space.quarantine(&block.extent);
             failures.here += 1;
@@ -271,7 +279,7 @@ impl Core {
         };
         entry.flying -= 1;
         entry.memory.give_back(block.start, memory);
-        if !entry.gone && entry.failed.is_none() {
+        if entry.is_to_be_written() {
             let part = Part {
                 entry: id,
                 dir,
@@ -291,9 +299,7 @@ impl Core {
 
     /// Sends a part to a directory that has not had it; without one, its tensor stays in memory.
     fn redirect(&mut self, mut part: Part) {
-        for extent in part.run.drain(..) {
-            self.disks[part.dir].space.free(&extent);
-        }
+        self.disks[part.dir].release(&mut part);
         part.failures.tried |= 1 << part.dir;
         part.failures.here = 0;
         let tried = part.failures.tried;

@@ -113,8 +113,13 @@ impl Driver {
             Ok(()) => self.shared.with(|core| core.was_read(part, piece)),
             Err(Broken) if !part.again => {
                 part.again = true;
-                self.shared.with(|core| core.counters.retries += 1);
-                self.launch(Cargo::Read(vec![part]), piece, None);
+                part.piece = Some(piece);
+                // It has its turn like others: a shared read may have more tensors than there is
+                // room at the engine.
+                self.shared.with(|core| {
+                    core.counters.retries += 1;
+                    core.ready(vec![part]);
+                });
             }
             Err(Broken) => {
                 drop(piece);

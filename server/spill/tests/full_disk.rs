@@ -5,7 +5,11 @@
 //! says so and passes.
 #![cfg(target_os = "linux")]
 
-use std::process::Command;
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use forebay_spill::{
@@ -141,8 +145,19 @@ fn fill(disk: &Disk, choice: Choice) {
     }
     assert!(damaged <= disk.damages, "{damaged} are damaged");
     assert_eq!((store.stats().used_bytes, store.stats().kept_bytes), (0, 0));
-    let again = store.blocking().offload_and_wait(tensor(99));
-    let again = again.expect("there is room again");
+    // A disk that was full is left alone for a while, and then asked again.
+    let until = Instant::now() + Duration::from_secs(30);
+    let again = loop {
+        match store.blocking().offload_and_wait(tensor(99)) {
+            Ok(again) => break again,
+            Err(refused) => assert!(
+                is_full(&refused.error) && Instant::now() < until,
+                "there is no room again: {}",
+                refused.error
+            ),
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
     assert_eq!(store.stats().kept_bytes, 0, "it is written");
     assert!(store.blocking().onboard(again).expect("it is there")[..] == tensor(99));
 }

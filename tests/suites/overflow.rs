@@ -31,8 +31,14 @@ async fn stop(mut server: Process) {
     assert!(server.wait().await.success());
 }
 
-fn assert_all_right(outcome: &Outcome) {
-    let all = LOAD.streams * LOAD.requests;
+async fn assert_served(load: &Overload, spill: &str) {
+    let server = load.serve(spill).await;
+    assert_all_right(load, &load.run(&server).await.unwrap());
+    stop(server).await;
+}
+
+fn assert_all_right(load: &Overload, outcome: &Outcome) {
+    let all = load.streams * load.requests;
     let counts = (outcome.right, outcome.wrong, outcome.refused);
     assert_eq!(counts, (all, 0, 0), "{outcome:?}");
 }
@@ -51,7 +57,7 @@ async fn ten_times_the_budget_is_answered_rightly_and_most_of_it_was_on_disk() {
     let (_folder, spill) = disk("capacity = \"1 GiB\"");
     let server = LOAD.serve(&spill).await;
     let outcome = LOAD.run(&server).await.unwrap();
-    assert_all_right(&outcome);
+    assert_all_right(&LOAD, &outcome);
     assert!(written(&server) > LOAD.bytes() / 2, "{}", written(&server));
     stop(server).await;
 }
@@ -60,7 +66,7 @@ async fn ten_times_the_budget_is_answered_rightly_and_most_of_it_was_on_disk() {
 async fn without_a_disk_the_same_load_is_held_back_and_answered() {
     let server = LOAD.serve("").await;
     let outcome = LOAD.run(&server).await.unwrap();
-    assert_all_right(&outcome);
+    assert_all_right(&LOAD, &outcome);
     assert_eq!(written(&server), 0);
     stop(server).await;
 }
@@ -68,9 +74,7 @@ async fn without_a_disk_the_same_load_is_held_back_and_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_too_small_holds_back_the_rest() {
     let (_folder, spill) = disk("capacity = \"8 MiB\"");
-    let server = LOAD.serve(&spill).await;
-    assert_all_right(&LOAD.run(&server).await.unwrap());
-    stop(server).await;
+    assert_served(&LOAD, &spill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,10 +85,7 @@ async fn encrypted_tensors_come_back_as_they_were() {
         budget: 4 << 20,
         ..LOAD
     };
-    let server = load.serve(&spill).await;
-    let outcome = load.run(&server).await.unwrap();
-    assert_eq!(outcome.right, load.streams * load.requests, "{outcome:?}");
-    stop(server).await;
+    assert_served(&load, &spill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,10 +98,7 @@ async fn a_batch_larger_than_what_is_read_ahead_runs() {
         elements: 64 << 10,
         ..LOAD
     };
-    let server = load.serve(&spill).await;
-    let outcome = load.run(&server).await.unwrap();
-    assert_eq!(outcome.right, load.streams * load.requests, "{outcome:?}");
-    stop(server).await;
+    assert_served(&load, &spill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

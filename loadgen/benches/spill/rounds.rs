@@ -47,8 +47,8 @@ const MOST_ROUNDS: usize = 3 * ROUNDS;
 /// Ratios within this part of their limit take more rounds.
 const UNDECIDED: f64 = 0.05;
 
-/// Memory that is taken first and never used. The first that a system gives is the most scattered, and
-/// a virtual disk moves what is whole up to twice as fast: without this, whoever asks last would win.
+/// Memory that is taken first and never used. Without it, whoever asked for memory last was faster as a
+/// rule; why is not known. With it the ratios still spread, so that it evens out a part at best.
 const BALLAST_BYTES: usize = 1 << 30;
 
 #[derive(Debug, Parser)]

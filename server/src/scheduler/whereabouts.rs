@@ -4,7 +4,8 @@
 //! the longest time, and the first ones are needed next. (Requests of several shapes may run a batch
 //! apart from that order.)
 //!
-//! Invariant: what is within the horizon, counted in bytes from the head of the queue, is not parked.
+//! Invariant: nothing that is waited for, or within the horizon in bytes from the head of the queue, is
+//! named as what may be parked.
 
 use std::collections::{BTreeMap, BTreeSet};
 

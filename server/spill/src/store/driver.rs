@@ -1,7 +1,7 @@
 //! The thread of one directory: starts what the core picks, and brings back what became of it.
 //!
-//! It sleeps in the engine's wait and nowhere else. Checksums, encryption and copies run here,
-//! outside of the lock.
+//! It waits for work in the engine's wait. Checksums, encryption, copies, the making of segments and
+//! leases of buffers run here too, outside of the lock, and hold up the operations behind them.
 //!
 //! Invariant: every operation at the engine has its flight, which says what it is for.
 

@@ -1,7 +1,7 @@
 //! Tensors go out: which parts are written next, where to, and what becomes of those that fail.
 //!
 //! Invariant: a part is in exactly one place: a queue, its tensor's deferred ones, in flight, or on
-//! a disk.
+//! a disk. One whose tensor is gone may stay in its queue until its turn, where it is dropped.
 
 use std::{
     collections::VecDeque,

@@ -59,15 +59,52 @@ impl FrameScanner {
         (taken, Some(FrameEvent::End))
     }
 
+    /// Returns the prefix of the message that the scanner stands in or has just left.
+    pub fn prefix(&self) -> [u8; PREFIX_BYTES] {
+        self.prefix
+    }
+
     /// Returns whether the scanner stands inside a prefix or a message.
     pub fn is_mid_message(&self) -> bool {
-        self.filled > 0 || self.rest.is_some()
+        self.is_mid_prefix() || self.rest.is_some()
+    }
+
+    /// Returns whether the scanner stands inside a prefix.
+    pub fn is_mid_prefix(&self) -> bool {
+        self.filled > 0
+    }
+}
+
+/// Returns where the bytes of the first raw tensor begin in a `ModelInferRequest` that begins with
+/// `beginning`; `None` where that does not reach so far, or is no such message.
+///
+/// Whoever makes room for a message can so have its tensor lie on a border of its choice.
+pub fn first_raw_contents(beginning: &[u8]) -> Option<usize> {
+    const RAW_INPUT_CONTENTS: usize = 7;
+    let mut rest = beginning;
+    loop {
+        let key = prost::decode_length_delimiter(&mut rest).ok()?;
+        let skipped = match key & 7 {
+            0 => {
+                prost::decode_length_delimiter(&mut rest).ok()?;
+                0
+            }
+            1 => 8,
+            2 => prost::decode_length_delimiter(&mut rest).ok()?,
+            5 => 4,
+            _ => return None,
+        };
+        if key >> 3 == RAW_INPUT_CONTENTS {
+            return Some(beginning.len() - rest.len());
+        }
+        rest = rest.get(skipped..)?;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
 
@@ -109,6 +146,37 @@ mod tests {
             }).collect();
             prop_assert_eq!(events, expected);
             prop_assert!(!scanner.is_mid_message());
+        }
+    }
+
+    #[test]
+    fn the_first_raw_tensor_is_found_as_soon_as_it_begins() {
+        use crate::inference::{ModelInferRequest, model_infer_request::InferInputTensor};
+        let request = ModelInferRequest {
+            model_name: "model".to_owned(),
+            id: "1".to_owned(),
+            inputs: vec![InferInputTensor {
+                name: "x".to_owned(),
+                datatype: "UINT8".to_owned(),
+                shape: vec![300],
+                ..InferInputTensor::default()
+            }],
+            raw_input_contents: vec![vec![0xab; 300].into(), vec![0xcd; 3].into()],
+            ..ModelInferRequest::default()
+        };
+        let bytes = request.encode_to_vec();
+        let at = bytes.iter().position(|&byte| byte == 0xab).unwrap();
+        assert_eq!(first_raw_contents(&bytes), Some(at));
+        assert_eq!(first_raw_contents(&bytes[..at]), Some(at));
+        assert_eq!(first_raw_contents(&bytes[..at - 1]), None);
+        assert_eq!(first_raw_contents(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_no_harm(bytes: Vec<u8>) {
+            let at = first_raw_contents(&bytes);
+            prop_assert!(at.is_none_or(|at| at <= bytes.len()));
         }
     }
 }

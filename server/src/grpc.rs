@@ -8,7 +8,10 @@ use tonic::{body::Body, service::Routes};
 use tower_layer::Layer as _;
 use tower_service::Service;
 
-use crate::admission::{self, Budget};
+use crate::{
+    admission::{self, Budget},
+    memory::Pool,
+};
 
 pub mod admission_body;
 pub mod deadline;
@@ -33,7 +36,7 @@ const DECODE_LIMIT: usize = usize::MAX;
 pub fn routes<B>(
     service: InferenceService,
     health: &Health,
-    budget: &Budget,
+    (budget, pool): (Budget, Pool),
     admission: &admission::Config,
 ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
 + Clone
@@ -50,6 +53,6 @@ where
     for reflection in metadata::reflection() {
         routes = reflection(routes);
     }
-    let admitted = admission_body::AdmissionLayer::new(budget.clone(), admission).layer(routes);
+    let admitted = admission_body::AdmissionLayer::new(budget, pool, admission).layer(routes);
     deadline::DeadlineLayer.layer(panic::PanicLayer.layer(admitted))
 }

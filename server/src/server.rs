@@ -40,6 +40,7 @@ pub struct Server {
     config: Config,
     registry: Arc<Registry>,
     budget: Budget,
+    pool: Pool,
     devices: Devices,
     tracer: Tracer,
     overflow: Option<Overflow>,
@@ -81,9 +82,9 @@ impl Server {
     /// The repository as a whole cannot be read.
     pub async fn load(config: Config, tracer: Tracer) -> Result<Self, Error> {
         let budget = Budget::new("host", config.admission.host_bytes.as_u64());
-        // Idle slabs may take an eighth of what requests may.
-        let keep = usize::try_from(budget.capacity() / 8).unwrap_or(usize::MAX);
-        let pool = Pool::new(keep);
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        // Idle slabs may take an eighth of what requests may, as long as those leave it.
+        let pool = Pool::within(bytes(budget.capacity() / 8), bytes(budget.capacity()));
         let (spill, of_store) = (config.spill.clone(), pool.clone());
         let open = move || Overflow::open(&spill, of_store);
         let store = off_the_workers("fb-spill", open).await??;
@@ -105,7 +106,7 @@ impl Server {
         let (tell_failed, failed) = watch::channel(None);
         let loader = Loader {
             devices: devices.clone(),
-            pool,
+            pool: pool.clone(),
             budget: budget.clone(),
             executor: config.executor,
             max_queue_items: config.scheduler.max_queue_items,
@@ -130,6 +131,7 @@ impl Server {
             overflow,
             registry: Arc::new(registry),
             budget,
+            pool,
             devices,
             tracer,
             failed,
@@ -179,7 +181,8 @@ impl Server {
         };
         let health = Health::default();
         health.set(self.registry.all_ready()).await;
-        let routes = grpc::routes(service, &health, &self.budget, &self.config.admission);
+        let memory = (self.budget, self.pool);
+        let routes = grpc::routes(service, &health, memory, &self.config.admission);
         let gone = async {
             let watched =
                 watch_devices(self.failed.clone(), &health, self.config.device.on_failure);

@@ -63,7 +63,7 @@ impl Overload {
         let toml = format!(
             "[admission]\nhost_bytes = {}\nmax_message_bytes = \"1 MiB\"\n[spill]\n{spill}\n\
              [device]\nkind = \"simulated\"\ncompute = \"{millis}ms\"\n\
-             [transport]\nstream_window = \"1 MiB\"\n[scheduler]\nintra_op_threads = 1\n",
+             [transport]\nstream_window = \"256 KiB\"\n[scheduler]\nintra_op_threads = 1\n",
             self.budget
         );
         Process::start(repository, &toml).await

@@ -1,8 +1,8 @@
 //! Host memory for batches: page-aligned slabs, leased from a pool and returned on drop.
 //!
 //! Fresh memory costs a page fault for every 4 KiB, and page-locked memory far more; a slab that was
-//! used before costs neither. The pool keeps returned slabs by size class (powers of two): pageable
-//! ones up to a bound in bytes, page-locked ones all, because a budget bounds how many there are.
+//! used before costs neither. The pool keeps returned slabs by size class: pageable ones up to a bound
+//! in bytes, page-locked ones all, because a budget bounds how many there are.
 //!
 //! Invariant: a [`HostBuf`] is exclusively its holder's; whoever hands it to a device or the kernel
 //! hands it over by value.
@@ -39,6 +39,7 @@ struct Shared {
 enum Kind {
     Pageable {
         keep_bytes: usize,
+        most_bytes: usize,
     },
     Pinned {
         pinner: Box<dyn Pinner>,
@@ -75,7 +76,16 @@ pub struct Usage {
 impl Pool {
     /// Makes a pool of pageable slabs that keeps at most `keep_bytes` of idle ones.
     pub fn new(keep_bytes: usize) -> Self {
-        Self::of(Kind::Pageable { keep_bytes })
+        Self::within(keep_bytes, usize::MAX)
+    }
+
+    /// Makes a pool of pageable slabs that keeps at most `keep_bytes` of idle ones, and fewer where
+    /// they and what is leased out would be more than `most_bytes`.
+    pub fn within(keep_bytes: usize, most_bytes: usize) -> Self {
+        Self::of(Kind::Pageable {
+            keep_bytes,
+            most_bytes,
+        })
     }
 
     /// Makes a pool of slabs that `pinner` locks, at most `budget` bytes of them. What goes beyond
@@ -93,17 +103,25 @@ impl Pool {
 
     /// Leases a buffer of `len` bytes, whose content is arbitrary.
     pub fn lease(&self, len: usize) -> HostBuf {
-        let class = len.max(ALIGNMENT).next_power_of_two();
-        let reused = {
+        let class = class(len);
+        let (reused, evicted) = {
             let mut state = self.shared.lock();
             state.leased_bytes += class;
             let reused = state.idle.get_mut(&class).and_then(Vec::pop);
+            let mut evicted = Vec::new();
             match &reused {
                 Some(_) => state.idle_bytes -= class,
-                None => state.fresh += 1,
+                None => {
+                    state.fresh += 1;
+                    if let Kind::Pageable { most_bytes, .. } = self.shared.kind {
+                        evicted = state.evict(most_bytes);
+                    }
+                }
             }
-            reused
+            (reused, evicted)
         };
+        // Outside of the lock: it gives memory back to the system.
+        drop(evicted);
         HostBuf {
             slab: reused.unwrap_or_else(|| self.shared.allocate(class)),
             len,
@@ -160,7 +178,13 @@ impl Shared {
         let mut state = self.lock();
         state.leased_bytes -= class;
         let keep = match self.kind {
-            Kind::Pageable { keep_bytes } => state.idle_bytes + class <= keep_bytes,
+            Kind::Pageable {
+                keep_bytes,
+                most_bytes,
+            } => {
+                let idle = state.idle_bytes + class;
+                idle <= keep_bytes && state.leased_bytes + idle <= most_bytes
+            }
             Kind::Pinned { .. } => slab.is_pinned(),
         };
         if keep {
@@ -180,15 +204,39 @@ impl State {
         }
         let mut evicted = Vec::new();
         while self.pinned_bytes + class > budget {
-            let size = |slabs: &&mut Vec<Slab>| slabs.last().map_or(0, Slab::size);
-            let slab = self.idle.values_mut().max_by_key(size)?.pop()?;
-            self.idle_bytes -= slab.size();
+            let slab = self.largest_idle()?;
             self.pinned_bytes -= slab.size();
             evicted.push(slab);
         }
         self.pinned_bytes += class;
         Some(evicted)
     }
+
+    /// Returns the idle slabs that must go for leased and idle ones to be at most `most_bytes`.
+    fn evict(&mut self, most_bytes: usize) -> Vec<Slab> {
+        let mut evicted = Vec::new();
+        while self.leased_bytes + self.idle_bytes > most_bytes
+            && let Some(slab) = self.largest_idle()
+        {
+            evicted.push(slab);
+        }
+        evicted
+    }
+
+    fn largest_idle(&mut self) -> Option<Slab> {
+        let size = |slabs: &&mut Vec<Slab>| slabs.last().map_or(0, Slab::size);
+        let slab = self.idle.values_mut().max_by_key(size)?.pop()?;
+        self.idle_bytes -= slab.size();
+        Some(slab)
+    }
+}
+
+/// Returns the size of the slab for `len` bytes: whole pages, in steps of a quarter of a power of two,
+/// so that slabs are of few sizes and no more than a quarter too large.
+fn class(len: usize) -> usize {
+    let power = len.max(ALIGNMENT).next_power_of_two();
+    let step = (power / 8).max(ALIGNMENT);
+    len.max(ALIGNMENT).next_multiple_of(step)
 }
 
 /// A leased buffer, aligned to [`ALIGNMENT`]. Dropping it returns its slab to the pool.

@@ -12,6 +12,7 @@
 //! answered when the budget is full.
 
 mod body;
+mod incoming;
 mod permits;
 
 use std::task::{Context, Poll};
@@ -26,6 +27,7 @@ pub use body::AdmissionBody;
 pub use permits::{Admitted, MessagePermits};
 
 use crate::admission::{Budget, Config, Error, Permit, Reserve};
+use crate::memory::Pool;
 
 /// Longest message that needs no permit, on methods that do not infer.
 pub const CONTROL_BYTES: u64 = 4 * 1024;
@@ -47,6 +49,8 @@ pub struct Admission<S> {
 #[derive(Debug, Clone)]
 struct Gate {
     budget: Budget,
+    /// Where large messages are gathered.
+    pool: Pool,
     max_message_bytes: u64,
     progress_timeout: Duration,
 }
@@ -71,10 +75,12 @@ enum Verdict {
 }
 
 impl AdmissionLayer {
-    /// Returns a layer that takes permits from `budget` within the limits of `config`.
-    pub fn new(budget: Budget, config: &Config) -> Self {
+    /// Returns a layer that takes permits from `budget` within the limits of `config`, and memory for
+    /// large messages from `pool`.
+    pub fn new(budget: Budget, pool: Pool, config: &Config) -> Self {
         let gate = Gate {
             budget,
+            pool,
             max_message_bytes: config.max_message_bytes.as_u64(),
             progress_timeout: config.progress_timeout,
         };

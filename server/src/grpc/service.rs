@@ -39,17 +39,24 @@ pub struct InferenceService {
 
 type Answer<T> = Result<Response<T>, Status>;
 
-fn origin(permits: Option<&MessagePermits>, extensions: &Extensions, parent: Parent) -> Origin {
-    let admitted = permits.and_then(MessagePermits::take);
-    let (permit, arrived) = admitted
-        .map(|message| (message.permit, message.arrived))
-        .unzip();
-    Origin {
+/// Joins a message with what came with it.
+fn receive(
+    message: ModelInferRequest,
+    extensions: &Extensions,
+    parent: Parent,
+) -> Result<(ModelInferRequest, Origin), Status> {
+    let (message, admitted) = match extensions.get::<MessagePermits>() {
+        Some(permits) => permits.claim(message)?,
+        None => (message, None),
+    };
+    let (permit, arrived) = admitted.map(|one| (one.permit, one.arrived)).unzip();
+    let origin = Origin {
         permit,
         arrived: arrived.unwrap_or_else(Instant::now),
         deadline: extensions.get::<Deadline>().map(|deadline| deadline.0),
         parent,
-    }
+    };
+    Ok((message, origin))
 }
 
 fn says(headers: &HeaderMap, name: &str, value: &str) -> bool {
@@ -162,7 +169,7 @@ impl GrpcInferenceService for InferenceService {
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
         let (metadata, extensions, message) = request.into_parts();
         let parent = Parent::from_headers(&metadata.into_headers());
-        let origin = origin(extensions.get(), &extensions, parent);
+        let (message, origin) = receive(message, &extensions, parent)?;
         let id = message.id.clone();
         let response = self.answer(message, origin).await;
         let response = response.map_err(|error| status::of_request(&id, &error))?;
@@ -181,7 +188,6 @@ impl GrpcInferenceService for InferenceService {
             max_items: self.max_stream_items,
         };
         let parent = Parent::from_headers(&headers);
-        let permits = extensions.get::<MessagePermits>().cloned();
         // That of the connection, which may be asked to go before the server is.
         let connection = extensions
             .get::<Draining>()
@@ -190,9 +196,9 @@ impl GrpcInferenceService for InferenceService {
             connection: connection.unwrap_or_else(|| self.draining.clone()),
             server: self.draining.clone(),
         };
-        let origin = move || origin(permits.as_ref(), &extensions, parent.clone());
+        let receive = move |message| receive(message, &extensions, parent.clone());
         let inference = self.inference.clone();
-        let stream = InferStream::new(inference, requests, Box::new(origin), drain, options);
+        let stream = InferStream::new(inference, requests, Box::new(receive), drain, options);
         Ok(Response::new(stream))
     }
 

@@ -38,6 +38,7 @@ pub(super) const ORDER_HEADER: &str = "forebay-response-order";
 pub(super) const GRPC_ERROR_HEADER: &str = "triton_grpc_error";
 
 type Item = Result<ModelStreamInferResponse, Status>;
+type Receive = Box<dyn Fn(ModelInferRequest) -> Result<(ModelInferRequest, Origin), Status> + Send>;
 type Reply = Pin<Box<dyn Future<Output = Item> + Send>>;
 
 /// What a stream asked for in its metadata.
@@ -76,7 +77,7 @@ pub struct InferStream {
     /// `None` once no more requests are read.
     requests: Option<Streaming<ModelInferRequest>>,
     running: Running,
-    origin: Box<dyn Fn() -> Origin + Send>,
+    receive: Receive,
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     server: CancellationToken,
     options: Options,
@@ -113,12 +114,12 @@ impl Running {
 }
 
 impl InferStream {
-    /// Makes the response side of a stream of `requests`. `origin` is called for each request that
-    /// was decoded, and `drain` ends the reading.
+    /// Makes the response side of a stream of `requests`. `receive` is called for each, in their order,
+    /// and `drain` ends the reading.
     pub(super) fn new(
         inference: Inference,
         requests: Streaming<ModelInferRequest>,
-        origin: Box<dyn Fn() -> Origin + Send>,
+        receive: Receive,
         drain: Drain,
         options: Options,
     ) -> Self {
@@ -130,7 +131,7 @@ impl InferStream {
             } else {
                 Running::InOrder(FuturesOrdered::new())
             },
-            origin,
+            receive,
             draining: Box::pin(drain.connection.cancelled_owned()),
             server: drain.server,
             options,
@@ -150,10 +151,13 @@ impl InferStream {
                 Poll::Pending => break,
                 Poll::Ready(None) => self.stop_reading(None),
                 Poll::Ready(Some(Err(status))) => self.stop_reading(Some(status)),
-                Poll::Ready(Some(Ok(message))) => {
-                    let reply = self.begin(message);
-                    self.running.push(reply);
-                }
+                Poll::Ready(Some(Ok(message))) => match (self.receive)(message) {
+                    Ok((message, origin)) => {
+                        let reply = self.begin(message, origin);
+                        self.running.push(reply);
+                    }
+                    Err(status) => self.stop_reading(Some(status)),
+                },
             }
         }
     }
@@ -164,10 +168,9 @@ impl InferStream {
     }
 
     /// Queues a request, now: requests run in the order in which they were read.
-    fn begin(&self, message: ModelInferRequest) -> Reply {
+    fn begin(&self, message: ModelInferRequest, origin: Origin) -> Reply {
         let (id, model_name) = (message.id.clone(), message.model_name.clone());
         let end_on_failure = self.options.end_on_failure;
-        let origin = (self.origin)();
         let begun = InferRequest::try_from(message)
             .map_err(Error::from)
             .and_then(|request| {

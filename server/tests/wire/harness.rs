@@ -9,6 +9,7 @@ use forebay_server::admission::{self, Budget};
 use forebay_server::grpc::admission_body::AdmissionLayer;
 use forebay_server::grpc::deadline::DeadlineLayer;
 use forebay_server::grpc::panic::PanicLayer;
+use forebay_server::memory::Pool;
 use forebay_server::transport::{self, Drained};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -39,7 +40,8 @@ impl Server {
         let script = Script::default();
         let methods = GrpcInferenceServiceServer::new(Scripted::new(script.clone()))
             .max_decoding_message_size(usize::MAX);
-        let service = AdmissionLayer::new(budget.clone(), admission).layer(Routes::new(methods));
+        let service = AdmissionLayer::new(budget.clone(), Pool::new(0), admission)
+            .layer(Routes::new(methods));
         let service = DeadlineLayer.layer(PanicLayer.layer(service));
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();

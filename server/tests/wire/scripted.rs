@@ -79,9 +79,9 @@ impl Scripted {
         let replies = request.into_inner().then(move |message| {
             let (script, permits, _ended) = (script.clone(), permits.clone(), &ended);
             async move {
-                let response = script
-                    .answer(message?, permits.take().map(|message| message.permit))
-                    .await;
+                let (message, admitted) = permits.claim(message?)?;
+                let permit = admitted.map(|admitted| admitted.permit);
+                let response = script.answer(message, permit).await;
                 Ok(ModelStreamInferResponse {
                     infer_response: Some(response),
                     ..ModelStreamInferResponse::default()
@@ -119,8 +119,10 @@ macro_rules! scripted {
                 request: Request<ModelInferRequest>,
             ) -> Result<Response<ModelInferResponse>, Status> {
                 let _ended = self.script.call_ended.clone().drop_guard();
-                let permit = permits_of(&request).take().map(|message| message.permit);
-                Ok(Response::new(self.script.answer(request.into_inner(), permit).await))
+                let permits = permits_of(&request);
+                let (message, admitted) = permits.claim(request.into_inner())?;
+                let permit = admitted.map(|admitted| admitted.permit);
+                Ok(Response::new(self.script.answer(message, permit).await))
             }
 
             async fn model_stream_infer(

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use memmap2::MmapMut;
+
 use super::ALIGNMENT;
 
 /// Page-locked memory, which is unlocked and freed when it is dropped.
@@ -30,19 +32,27 @@ pub(super) struct Slab {
 }
 
 enum Memory {
-    Pageable(Vec<u8>),
+    None,
+    /// Its own mapping: what goes back, goes back to the system, and leaves no hole in a heap.
+    Mapped(MmapMut),
+    /// Where the system maps no more.
+    Heap(Vec<u8>),
     Pinned(Box<dyn Region>),
 }
 
 impl Slab {
     pub(super) fn allocate(size: usize) -> Self {
-        let memory = vec![0; size + ALIGNMENT];
-        let start = memory.as_ptr().align_offset(ALIGNMENT);
-        Self {
-            memory: Memory::Pageable(memory),
-            start,
+        let memory = match MmapMut::map_anon(size) {
+            Ok(mapping) => Memory::Mapped(mapping),
+            Err(_) => Memory::Heap(vec![0; size + ALIGNMENT]),
+        };
+        let mut slab = Self {
+            memory,
+            start: 0,
             size,
-        }
+        };
+        slab.start = slab.memory().as_ptr().align_offset(ALIGNMENT);
+        slab
     }
 
     /// Asks for exactly `size` first: page-locked memory comes in whole pages as a rule, and an
@@ -73,26 +83,33 @@ impl Slab {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        let memory = match &self.memory {
-            Memory::Pageable(memory) => &memory[..],
-            Memory::Pinned(region) => region.bytes(),
-        };
-        &memory[self.start..][..self.size]
+        &self.memory()[self.start..][..self.size]
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         let memory = match &mut self.memory {
-            Memory::Pageable(memory) => &mut memory[..],
+            Memory::None => &mut [],
+            Memory::Mapped(mapping) => &mut mapping[..],
+            Memory::Heap(memory) => &mut memory[..],
             Memory::Pinned(region) => region.bytes_mut(),
         };
         &mut memory[self.start..][..self.size]
+    }
+
+    fn memory(&self) -> &[u8] {
+        match &self.memory {
+            Memory::None => &[],
+            Memory::Mapped(mapping) => mapping,
+            Memory::Heap(memory) => memory,
+            Memory::Pinned(region) => region.bytes(),
+        }
     }
 }
 
 impl Default for Slab {
     fn default() -> Self {
         Self {
-            memory: Memory::Pageable(Vec::new()),
+            memory: Memory::None,
             start: 0,
             size: 0,
         }

@@ -93,6 +93,39 @@ fn idle_slabs_stay_within_the_bound() {
 }
 
 #[test]
+fn a_slab_is_little_larger_than_what_it_is_for() {
+    for len in (0..200_000).step_by(777).chain([1 << 20, (1 << 20) + 1]) {
+        let class = class(len);
+        assert!(class >= len && class.is_multiple_of(ALIGNMENT));
+        assert!(
+            class <= (len + len / 4).max(len + ALIGNMENT),
+            "{len}: {class}"
+        );
+        assert_eq!(super::class(class), class);
+    }
+    assert_eq!(class((512 << 10) + 100), 640 << 10);
+}
+
+#[test]
+fn idle_slabs_go_where_leased_ones_need_the_bytes() {
+    let pool = Pool::within(1 << 20, 64 << 10);
+    drop((pool.lease(32 << 10), pool.lease(16 << 10)));
+    assert_eq!(pool.usage().idle_bytes, 48 << 10);
+    let large = pool.lease(40 << 10);
+    assert_eq!(pool.usage().idle_bytes, 16 << 10);
+    let larger = pool.lease(64 << 10);
+    assert_eq!(pool.usage().idle_bytes, 0);
+    drop(larger);
+    assert_eq!(
+        pool.usage().idle_bytes,
+        0,
+        "with what is leased it is too much"
+    );
+    drop(large);
+    assert_eq!(pool.usage().idle_bytes, 40 << 10);
+}
+
+#[test]
 fn locked_slabs_are_aligned_also_where_the_allocator_does_not_align() {
     for (skew, asked) in [(0, 8192), (512, 8192 + ALIGNMENT)] {
         let fake = Fake::new(skew, 10);

@@ -7,20 +7,28 @@
 //! A prefix is handed on by itself. tonic then makes room for exactly the message; what it had read of
 //! a message before it knew the length would be room on top, in which the next message begins, and
 //! two messages in one allocation keep one another's memory.
+//!
+//! A large message to infer is not handed on at all but gathered here, and goes to the handler with
+//! its permit; tonic sees an empty one in its place.
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_proto::framing::{FrameEvent, FrameScanner};
+use forebay_proto::framing::{FrameEvent, FrameScanner, PREFIX_BYTES};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
+use super::incoming::{Incoming, LEAST_BYTES};
 use super::{Admitted, Gate, MessagePermits, Policy, Verdict, exhausted};
-use crate::admission::Reserve;
+use crate::admission::{Permit, Reserve};
+
+/// What tonic sees of a message that was gathered.
+const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; PREFIX_BYTES]);
 
 /// A request's body with each message's bytes reserved before its prefix is let through.
 ///
@@ -41,8 +49,11 @@ pub struct AdmissionBody<B> {
     waiting: Option<Reserve>,
     /// Of the message that is coming in. It goes back with the body if the rest never comes.
     current: Option<Admitted>,
-    /// Whether the message that is coming in has bytes behind its prefix.
-    has_bytes: bool,
+    /// Bytes of the message that is coming in.
+    length: u32,
+    /// Whether they are gathered rather than handed on.
+    is_gathered: bool,
+    incoming: Option<Incoming>,
     /// When the prefix of the message that is coming in came.
     arrived: std::time::Instant,
     stall: StallTimer,
@@ -74,60 +85,101 @@ impl<B> AdmissionBody<B> {
             scanned: 0,
             waiting: None,
             current: None,
-            has_bytes: false,
+            length: 0,
+            is_gathered: false,
+            incoming: None,
             arrived: std::time::Instant::now(),
             stall,
             failed: false,
         }
     }
 
-    /// Cuts what may be handed on from the front of `pending`, which holds some bytes.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+    /// Cuts what may be handed on from the front of `pending`; `None` where more must come first.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
             if let Some(reserve) = &mut self.waiting {
                 let permit = ready!(Pin::new(reserve).poll(cx)).map_err(exhausted)?;
                 self.waiting = None;
-                self.current = Some(Admitted {
-                    permit,
-                    arrived: self.arrived,
-                });
-                if self.has_bytes {
-                    return Poll::Ready(Ok(self.hand_on()));
+                if let Some(prefix) = self.let_in(Some(permit)) {
+                    return Poll::Ready(Ok(Some(prefix)));
                 }
             }
             let (taken, event) = self.scanner.scan(&self.pending[self.scanned..]);
             self.scanned += taken;
             match event {
-                None => return Poll::Ready(Ok(self.hand_on())),
+                None => return Poll::Ready(Ok(self.pass())),
                 Some(FrameEvent::End) => {
-                    if let Some(message) = self.current.take() {
-                        self.permits.push(message);
+                    let last = match self.length {
+                        0 => Some(self.prefix()),
+                        _ => self.pass(),
+                    };
+                    let message = self.incoming.take().and_then(Incoming::whole);
+                    let shown = last.or_else(|| message.as_ref().map(|_| EMPTY_MESSAGE));
+                    if let Some(admitted) = self.current.take() {
+                        self.permits.push(Admitted {
+                            message,
+                            ..admitted
+                        });
                     }
-                    return Poll::Ready(Ok(self.hand_on()));
+                    return Poll::Ready(Ok(shown));
                 }
-                // A compressed message is tonic's to refuse.
-                Some(FrameEvent::Prefix { length, .. }) => {
+                Some(FrameEvent::Prefix { compressed, length }) => {
                     self.arrived = std::time::Instant::now();
-                    self.has_bytes = length > 0;
-                    match self.gate.admit(length.into(), self.policy)? {
-                        Verdict::Free => {}
-                        Verdict::Admitted(permit) => {
-                            self.current = Some(Admitted {
-                                permit,
-                                arrived: self.arrived,
-                            });
-                        }
+                    self.length = length;
+                    // A compressed message is tonic's to refuse.
+                    self.is_gathered =
+                        !compressed && length >= LEAST_BYTES && self.policy != Policy::Control;
+                    let permit = match self.gate.admit(length.into(), self.policy)? {
+                        Verdict::Free => None,
+                        Verdict::Admitted(permit) => Some(permit),
                         Verdict::Waits(reserve) => {
                             self.waiting = Some(reserve);
                             continue;
                         }
-                    }
-                    if self.has_bytes {
-                        return Poll::Ready(Ok(self.hand_on()));
+                    };
+                    if let Some(prefix) = self.let_in(permit) {
+                        return Poll::Ready(Ok(Some(prefix)));
                     }
                 }
             }
         }
+    }
+
+    /// Returns the prefix of a message that was let in, where it is to be handed on before the rest.
+    fn let_in(&mut self, permit: Option<Permit>) -> Option<Bytes> {
+        self.current = permit.map(|permit| Admitted {
+            permit,
+            arrived: self.arrived,
+            message: None,
+        });
+        if self.is_gathered {
+            drop(self.hand_on());
+            self.incoming = Some(Incoming::new(&self.gate.pool, self.length as usize));
+            return None;
+        }
+        (self.length > 0).then(|| self.prefix())
+    }
+
+    /// Hands on a prefix, the pieces of which may have been scanned one by one.
+    fn prefix(&mut self) -> Bytes {
+        let scanned = self.hand_on();
+        match scanned.len() {
+            PREFIX_BYTES => scanned,
+            _ => Bytes::copy_from_slice(&self.scanner.prefix()),
+        }
+    }
+
+    /// Hands on what was scanned, or gathers it; a prefix waits until it is whole.
+    fn pass(&mut self) -> Option<Bytes> {
+        let scanned = self.hand_on();
+        if self.scanner.is_mid_prefix() {
+            return None;
+        }
+        let Some(incoming) = &mut self.incoming else {
+            return Some(scanned);
+        };
+        incoming.put(&scanned);
+        None
     }
 
     fn hand_on(&mut self) -> Bytes {
@@ -141,36 +193,46 @@ where
     B::Error: Into<tonic::codegen::StdError>,
 {
     fn poll_guarded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        while self.pending.is_empty() {
-            let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending if self.scanner.is_mid_message() => {
-                    ready!(self.stall.poll(cx));
-                    return Poll::Ready(Some(Err(self.stalled())));
+        loop {
+            if self.pending.is_empty() {
+                match ready!(self.poll_data(cx)) {
+                    ControlFlow::Continue(data) => self.pending = data,
+                    ControlFlow::Break(ending) => return Poll::Ready(ending),
                 }
-                Poll::Pending => return Poll::Pending,
-            };
-            let frame = frame
-                .transpose()
-                .map_err(|error| Status::from_error(error.into()))?;
-            let ending = match frame.map(Frame::into_data) {
-                Some(Ok(data)) => {
-                    // Empty DATA frames move nothing.
-                    self.stall.armed &= data.is_empty();
-                    self.pending = data;
-                    continue;
-                }
-                Some(Err(trailers)) => Some(Ok(trailers)),
-                None => None,
-            };
-            if self.scanner.is_mid_message() {
-                let cut_short = Status::invalid_argument("the request ended inside a message");
-                return Poll::Ready(Some(Err(cut_short)));
+            } else if let Some(piece) = ready!(self.poll_piece(cx))? {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            return Poll::Ready(ending);
         }
-        self.poll_piece(cx)
-            .map(|piece| Some(piece.map(Frame::data)))
+    }
+
+    /// Reads data, or how the body ends.
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ControlFlow<Option<Result<Frame<Bytes>, Status>>, Bytes>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending if self.scanner.is_mid_message() => {
+                ready!(self.stall.poll(cx));
+                return Poll::Ready(ControlFlow::Break(Some(Err(self.stalled()))));
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        let ending = match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(data))) => {
+                // Empty DATA frames move nothing.
+                self.stall.armed &= data.is_empty();
+                return Poll::Ready(ControlFlow::Continue(data));
+            }
+            Some(Ok(Err(trailers))) => Some(Ok(trailers)),
+            Some(Err(error)) => Some(Err(Status::from_error(error.into()))),
+            None => None,
+        };
+        if self.scanner.is_mid_message() && !matches!(ending, Some(Err(_))) {
+            let cut_short = Status::invalid_argument("the request ended inside a message");
+            return Poll::Ready(ControlFlow::Break(Some(Err(cut_short))));
+        }
+        Poll::Ready(ControlFlow::Break(ending))
     }
 
     fn stalled(&self) -> Status {
@@ -202,6 +264,7 @@ where
             this.failed = true;
             this.waiting = None;
             this.current = None;
+            this.incoming = None;
         }
         Poll::Ready(frame)
     }

@@ -21,6 +21,7 @@ fn open_body(pieces: Vec<Bytes>) -> impl Body<Data = Bytes, Error = Infallible> 
 fn gate(budget: &Budget) -> Gate {
     Gate {
         budget: budget.clone(),
+        pool: Pool::new(0),
         max_message_bytes: 1 << 20,
         progress_timeout: Duration::from_secs(1),
     }
@@ -191,4 +192,59 @@ fn an_empty_message_ends_a_body_well() {
         let end = body.frame().now_or_never().expect("it is over");
         assert!(end.is_none(), "{policy:?}: {end:?}");
     }
+}
+
+#[tokio::test]
+async fn a_large_message_to_infer_goes_past_tonic_with_its_permit() {
+    let budget = Budget::new("test", 1 << 20);
+    let length = 100_000;
+    let message: Vec<u8> = (0..length).map(|n: u32| n.to_le_bytes()[0]).collect();
+    let prefix = [&[0][..], &length.to_be_bytes()].concat();
+    let bytes = Bytes::from([&prefix, &message, &framed(3)[..]].concat());
+    // Cut in the prefix, behind it, and within the message.
+    for cuts in [vec![], vec![3], vec![5], vec![5, 6, 70_000]] {
+        let permits = MessagePermits::default();
+        let mut pieces = Vec::new();
+        let mut rest = bytes.clone();
+        for cut in cuts.into_iter().rev() {
+            pieces.push(rest.split_off(cut));
+        }
+        pieces.push(rest);
+        pieces.reverse();
+        let source = open_body(pieces);
+        let mut body = AdmissionBody::new(source, gate(&budget), Policy::Wait, permits.clone());
+        let mut shown = Vec::new();
+        while shown.len() < 5 {
+            shown.extend(body.frame().await.unwrap().unwrap().into_data().unwrap());
+        }
+        assert_eq!(shown, [0; 5], "tonic sees an empty message");
+        let admitted = permits.take().unwrap();
+        assert_eq!(admitted.permit.bytes(), u64::from(length));
+        assert_eq!(admitted.message.unwrap(), message);
+        let mut next = Vec::new();
+        while next.len() < 8 {
+            next.extend(body.frame().await.unwrap().unwrap().into_data().unwrap());
+        }
+        assert_eq!(next, framed(3));
+        assert!(permits.take().unwrap().message.is_none());
+    }
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn a_large_message_that_ends_early_leaves_nothing_behind() {
+    let budget = Budget::new("test", 1 << 20);
+    let pool = Pool::new(0);
+    let half = Bytes::copy_from_slice(&framed(100_000)[..70_000]);
+    let gate = Gate {
+        pool: pool.clone(),
+        ..gate(&budget)
+    };
+    let source = StreamBody::new(stream::iter([Source::Ok(Frame::data(half))]));
+    let permits = MessagePermits::default();
+    let mut body = AdmissionBody::new(source, gate, Policy::Refuse, permits.clone());
+    let status = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!((budget.used(), pool.usage().leased_bytes), (0, 0));
+    assert!(permits.take().is_none() && body.frame().await.is_none());
 }

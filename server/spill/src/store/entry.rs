@@ -28,7 +28,7 @@ pub(super) const SMALL_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) len: usize,
-    /// Whose thread answers for it.
+    /// Whose thread answers for it as long as it is in memory.
     pub(super) home: usize,
     pub(super) memory: Memory,
     /// What is on the disks, by where it begins in the tensor.
@@ -82,6 +82,13 @@ impl Entry {
     /// Returns whether what of it is queued still goes to a disk.
     pub(super) fn is_to_be_written(&self) -> bool {
         !self.gone && self.failed.is_none()
+    }
+
+    /// Returns whose thread reads it from the disks: that of the one where it begins, so that
+    /// neighbours meet in one queue.
+    pub(super) fn reader(&self) -> usize {
+        let first = self.blocks.values().next();
+        first.map_or(self.home, |block| usize::from(block.extent.dir))
     }
 }
 

@@ -134,8 +134,10 @@ impl Core {
             return answer;
         }
         let found = self.entries.get(&entry);
-        let found = found.map(|entry| (entry.home, entry.memory.is_none()));
-        let Some((home, on_disk)) = found else {
+        let Some((dir, on_disk)) = found.map(|entry| match entry.memory.is_none() {
+            true => (entry.reader(), true),
+            false => (entry.home, false),
+        }) else {
             self.after.answers.push((reply, Err(Error::Withdrawn)));
             return answer;
         };
@@ -151,12 +153,12 @@ impl Core {
             reply,
         };
         self.reads.insert(id, read);
-        let disk = &mut self.disks[home];
+        let disk = &mut self.disks[dir];
         match on_disk {
             true => disk.requests[class.index()].push_back(id),
             false => disk.recalls.push_back(id),
         }
-        self.ring(home);
+        self.ring(dir);
         answer
     }
 

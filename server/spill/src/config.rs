@@ -8,6 +8,9 @@ use crate::{engine::choose::Choice, error::OpenError, extent::BLOCK};
 
 /// How many directories a store has at most.
 pub(crate) const DIRS_MAX: usize = 64;
+/// How many segments hold the whole capacity in one directory at most. An engine has room for four
+/// times as many files, some of which replace what went bad.
+const SEGMENTS_MAX: u64 = 256;
 
 /// What a store is made of and how much it may take.
 #[derive(Debug, Clone)]
@@ -16,7 +19,8 @@ pub struct Config {
     pub dirs: Vec<PathBuf>,
     /// Bytes of parked tensors, all directories together. Defaults to 64 GiB.
     pub capacity_bytes: u64,
-    /// Bytes of a segment file. Defaults to 1 GiB.
+    /// Bytes of a segment file, of which each is an open file. Defaults to 1 GiB. Segments are longer
+    /// where more than 256 of these would make up the capacity, and no longer than it.
     pub segment_bytes: u64,
     /// Bytes of tensors that wait to be written, or that stay in memory because no disk took them. A
     /// larger one is taken when none waits. Defaults to 64 MiB.
@@ -92,6 +96,18 @@ impl Config {
         };
         Err(OpenError::Config(fault))
     }
+
+    /// Returns the capacity in whole blocks, which is all that tensors can use of it.
+    pub(crate) fn usable_bytes(&self) -> u64 {
+        self.capacity_bytes - self.capacity_bytes % BLOCK
+    }
+
+    /// Returns how long segments really are.
+    pub(crate) fn real_segment_bytes(&self) -> u64 {
+        let least = self.usable_bytes().div_ceil(SEGMENTS_MAX);
+        let least = least.next_multiple_of(BLOCK);
+        self.segment_bytes.max(least).min(self.usable_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -117,5 +133,24 @@ mod tests {
                 "{bad:?}"
             );
         }
+    }
+
+    #[test]
+    fn no_capacity_takes_more_segments_than_an_engine_has_room_for() {
+        for capacity in [BLOCK, 5000, 1 << 20, 1 << 30, 64 << 30, 1 << 50, u64::MAX] {
+            for segment in [BLOCK, 1 << 30, u64::MAX - u64::MAX % BLOCK] {
+                let config = Config {
+                    capacity_bytes: capacity,
+                    segment_bytes: segment,
+                    ..Config::new(["/spill".into()])
+                };
+                let real = config.real_segment_bytes();
+                assert!(config.validate().is_ok() && real.is_multiple_of(BLOCK));
+                assert!(capacity / real <= 256, "{capacity} in {real}");
+                assert!(real <= capacity, "{capacity} in {real}");
+            }
+        }
+        let usual = Config::new(["/spill".into()]);
+        assert_eq!(usual.real_segment_bytes(), usual.segment_bytes);
     }
 }

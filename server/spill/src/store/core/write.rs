@@ -12,7 +12,7 @@ use std::{
 use crate::{
     engine::Direction,
     error::{Error, Limit},
-    extent::{BLOCK, Extent, padded},
+    extent::{Extent, padded},
     seal::Seal,
     store::entry::{Block, PIECE_BYTES, Part, WritePart},
 };
@@ -236,10 +236,9 @@ impl Core {
 
     /// Returns how long another segment would be, if there may be one now.
     fn next_segment(&self, dir: usize, now: Instant) -> Option<u64> {
-        let capacity = self.config.capacity_bytes.next_multiple_of(BLOCK);
         let disk = &self.disks[dir];
-        let within = disk.space.bytes() - disk.space.bad_bytes() < capacity;
-        (within && !disk.cannot_grow(now)).then(|| self.config.segment_bytes.min(capacity))
+        let within = disk.space.bytes() - disk.space.bad_bytes() < self.config.usable_bytes();
+        (within && !disk.cannot_grow(now)).then(|| self.config.real_segment_bytes())
     }
 
     /// A segment was made, or not.

@@ -52,6 +52,29 @@ fn a_fragmented_store_that_cannot_grow_shares_writes_as_long_as_its_runs() {
     assert_eq!(writes(&mut core, 62), [[4; 15].as_slice(), &[2]].concat());
 }
 
+/// Engines have room for 1,024 files.
+#[test]
+fn a_large_capacity_in_small_segments_is_all_used() {
+    let mut core = bare(1);
+    (core.config.capacity_bytes, core.config.segment_bytes) = (64 << 20, 4096);
+    let mut segments = 0;
+    for _ in 0..(64 << 20) / SMALL {
+        admit(&mut core, SMALL);
+    }
+    while let Some(start) = core.pick(0, room()) {
+        match start {
+            Start::Grow(_) if segments == 1024 => panic!("no file is left"),
+            Start::Grow(bytes) => {
+                segments += 1;
+                core.grown(0, Ok(bytes), Instant::now());
+            }
+            Start::Write { parts, .. } => parts.into_iter().for_each(|part| core.written(part)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(core.stats().used_bytes, 64 << 20);
+}
+
 #[test]
 fn a_store_at_its_capacity_does_so_too() {
     let mut core = bare(1);

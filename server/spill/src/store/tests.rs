@@ -37,6 +37,7 @@ macro_rules! on_each_engine {
 mod ends;
 mod faults;
 mod integrity;
+mod never;
 mod oracle;
 mod queue;
 mod regressions;

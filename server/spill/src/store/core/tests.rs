@@ -44,7 +44,7 @@ fn put_out(core: &mut Core, dir: usize) {
 }
 
 fn admit(core: &mut Core, len: usize) -> u64 {
-    core.admit(Data::from(vec![0; len]), Instant::now())
+    core.admit(Data::from(vec![0; len]), None, Instant::now())
         .unwrap()
 }
 
@@ -146,6 +146,7 @@ fn a_crash_of_a_thread_ends_all_waiting() {
     assert!(matches!(answer.try_recv(), Ok(Err(Error::Closed))));
     assert!(matches!(outcome.try_recv(), Ok(Err(Error::Closed))));
     assert!(core.is_settled(core.horizon()) && core.is_drained());
-    let refused = core.admit(Data::from(vec![1]), Instant::now()).unwrap_err();
+    let refused = core.admit(Data::from(vec![1]), None, Instant::now());
+    let refused = refused.unwrap_err();
     assert!(matches!(refused.error, Error::Closed));
 }

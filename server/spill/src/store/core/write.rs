@@ -238,7 +238,8 @@ impl Core {
     fn next_segment(&self, dir: usize, now: Instant) -> Option<u64> {
         let disk = &self.disks[dir];
         let within = disk.space.bytes() - disk.space.bad_bytes() < self.config.usable_bytes();
-        (within && !disk.cannot_grow(now)).then(|| self.config.real_segment_bytes())
+        (within && !disk.cannot_grow(now))
+            .then(|| self.config.next_segment_bytes(disk.space.segments()))
     }
 
     /// A segment was made, or not.

@@ -136,10 +136,11 @@ impl Memory {
         }
     }
 
-    /// Makes the buffer whole again of which these are all pieces.
-    pub(super) fn join(pieces: BTreeMap<usize, Piece>) -> HostBuf {
+    /// Makes the buffer whole again of which these are all pieces; not if a broken engine keeps it.
+    pub(super) fn join(pieces: BTreeMap<usize, Piece>) -> Result<HostBuf, BTreeMap<usize, Piece>> {
+        let starts: Vec<usize> = pieces.keys().copied().collect();
         let joined = Piece::join(pieces.into_values().collect());
-        joined.expect("nothing of it flies")
+        joined.map_err(|pieces| starts.into_iter().zip(pieces).collect())
     }
 }
 

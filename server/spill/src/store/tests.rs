@@ -34,6 +34,7 @@ macro_rules! on_each_engine {
     };
 }
 
+mod broken;
 mod ends;
 mod faults;
 mod integrity;

@@ -85,17 +85,22 @@ impl Core {
                 return None;
             }
             Memory::Pieces(pieces) => {
-                let pieces = std::mem::take(pieces);
+                let mut all = std::mem::take(pieces);
                 if read.take {
-                    self.counters.from_memory += 1;
-                    self.end_read(id, Ok(Memory::join(pieces)));
-                    return None;
+                    match Memory::join(all) {
+                        Ok(buffer) => {
+                            self.counters.from_memory += 1;
+                            self.end_read(id, Ok(buffer));
+                            return None;
+                        }
+                        Err(pieces) => all = pieces,
+                    }
                 }
                 if !std::mem::replace(&mut read.holding, true) {
                     entry.holds += 1;
                 }
                 entry.flying += 1;
-                Lent::Pieces(pieces)
+                Lent::Pieces(all)
             }
         };
         let len = entry.len;

@@ -15,7 +15,7 @@ use crate::{
     store::entry::{Block, Memory, PIECE_BYTES, ReadPart, SMALL_BYTES},
 };
 
-use super::{Class, Core, Fetch, Room, Start};
+use super::{Class, Core, Fetch, Room, Start, settle::spoils};
 
 /// A tensor's memory, lent to be copied.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ impl Core {
     pub(in crate::store) fn read_failed(&mut self, part: ReadPart, source: &Arc<io::Error>) {
         let dir = usize::from(part.block.extent.dir);
         let error = self.io_error(dir, Direction::Read, source);
-        if of_the_place(source) {
+        if spoils(source) {
             self.spoil(&part);
         }
         self.not_read(part, error);
@@ -273,11 +273,4 @@ impl Core {
         }
         self.tell_drained();
     }
-}
-
-/// Returns whether the kernel failed at the very bytes, not for want of memory or of an engine.
-fn of_the_place(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, OutOfMemory, WouldBlock};
-    let passes = matches!(error.kind(), Interrupted | OutOfMemory | WouldBlock);
-    error.raw_os_error().is_some() && !passes
 }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Instant};
 use tokio::sync::oneshot;
 
 use crate::{
-    engine::Direction,
+    engine::{Broken, Direction},
     error::Error,
     store::{
         Outcome,
@@ -212,4 +212,12 @@ impl Core {
             tracing::error!("every directory is out of use: nothing spills any more");
         }
     }
+}
+
+/// Returns whether a place is of no use after a transfer failed there: the kernel failed at the very
+/// bytes, not for want of memory, or may be at them still.
+pub(super) fn spoils(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, OutOfMemory, WouldBlock};
+    let passes = matches!(error.kind(), Interrupted | OutOfMemory | WouldBlock);
+    Broken::is(error) || (error.raw_os_error().is_some() && !passes)
 }

@@ -5,6 +5,7 @@ use crate::store::Data;
 
 mod coalesced;
 mod full;
+mod leaks;
 mod merged;
 mod stale;
 

@@ -17,7 +17,7 @@ use crate::{
     store::entry::{Block, PIECE_BYTES, Part, WritePart},
 };
 
-use super::{Core, Room, Start};
+use super::{Core, Room, Start, settle::spoils};
 
 /// How long a file system that has no room is not asked again.
 const FULL_PAUSE: Duration = Duration::from_secs(5);
@@ -299,7 +299,11 @@ impl Core {
             failures.tried |= 1 << dir;
             self.device_full(dir, block.extent.bytes, now)
         } else {
-            self.disks[dir].space.quarantine(&block.extent);
+            let space = &mut self.disks[dir].space;
+            match spoils(source) {
+                true => space.quarantine(&block.extent),
+                false => space.free(&block.extent),
+            }
             failures.here += 1;
             self.io_error(dir, Direction::Write, source)
         };

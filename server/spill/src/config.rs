@@ -8,6 +8,10 @@ use crate::{engine::choose::Choice, error::OpenError, extent::BLOCK};
 
 /// How many directories a store has at most.
 pub(crate) const DIRS_MAX: usize = 64;
+/// Every so many segments of a directory the next are twice as long: an engine has room for 1,024.
+const SEGMENTS_ALIKE: usize = 64;
+/// How often they double until they hold the whole capacity, at most. Some more replace what goes bad.
+const DOUBLINGS_MAX: u32 = 14;
 
 /// What a store is made of and how much it may take.
 #[derive(Debug, Clone)]
@@ -16,7 +20,8 @@ pub struct Config {
     pub dirs: Vec<PathBuf>,
     /// Bytes of parked tensors, all directories together. Defaults to 64 GiB.
     pub capacity_bytes: u64,
-    /// Bytes of a segment file. Defaults to 1 GiB.
+    /// Bytes of a segment file, of which each is an open file. Defaults to 1 GiB. After each 64 of
+    /// a directory the next are twice as long; none is longer than the capacity.
     pub segment_bytes: u64,
     /// Bytes of tensors that wait to be written, or that stay in memory because no disk took them. A
     /// larger one is taken when none waits. Defaults to 64 MiB.
@@ -85,12 +90,34 @@ impl Config {
             "a store needs room for 4 KiB at least: raise capacity_bytes"
         } else if self.segment_bytes == 0 || !self.segment_bytes.is_multiple_of(BLOCK) {
             "segments are positive multiples of 4 KiB: change segment_bytes"
+        } else if self.longest_bytes() < self.usable_bytes() {
+            "so large a store takes too many segments: raise segment_bytes, or lower capacity_bytes"
         } else if self.write_queue_items == 0 {
             "the write queue needs room for one tensor at least: raise write_queue_items"
         } else {
             return Ok(());
         };
         Err(OpenError::Config(fault))
+    }
+
+    /// Returns the capacity in whole blocks, which is all that tensors can use of it.
+    pub(crate) fn usable_bytes(&self) -> u64 {
+        self.capacity_bytes - self.capacity_bytes % BLOCK
+    }
+
+    /// Returns how long the next segment of a directory is that has `made` of them.
+    pub(crate) fn next_segment_bytes(&self, made: usize) -> u64 {
+        let doublings = u32::try_from(made / SEGMENTS_ALIKE).unwrap_or(u32::MAX);
+        let times = 2_u64.saturating_pow(doublings);
+        let bytes = self.segment_bytes.saturating_mul(times);
+        bytes.min(self.usable_bytes())
+    }
+
+    /// Returns how much all segments of a directory hold.
+    fn longest_bytes(&self) -> u64 {
+        let times = (2 << DOUBLINGS_MAX) - 1;
+        self.segment_bytes
+            .saturating_mul(SEGMENTS_ALIKE as u64 * times)
     }
 }
 
@@ -102,11 +129,12 @@ mod tests {
     fn a_config_that_cannot_work_says_what_to_change() {
         let good = Config::new(["/spill".into()]);
         assert!(good.validate().is_ok());
-        let changes: [fn(&mut Config); 5] = [
+        let changes: [fn(&mut Config); 6] = [
             |config| config.dirs.clear(),
             |config| config.dirs = vec!["/spill".into(); 65],
             |config| config.capacity_bytes = 100,
             |config| config.segment_bytes = 5000,
+            |config| config.capacity_bytes = u64::MAX,
             |config| config.write_queue_items = 0,
         ];
         for change in changes {
@@ -116,6 +144,24 @@ mod tests {
                 matches!(bad.validate(), Err(OpenError::Config(_))),
                 "{bad:?}"
             );
+        }
+    }
+
+    #[test]
+    fn no_capacity_takes_more_segments_than_an_engine_has_room_for() {
+        let sizes = [1 << 20, 1 << 30, 64 << 30, 2 << 40, 1 << 50];
+        for (capacity, segment) in sizes.iter().flat_map(|c| [(*c, BLOCK), (*c, 1 << 30)]) {
+            let config = Config {
+                capacity_bytes: capacity,
+                segment_bytes: segment,
+                ..Config::new(["/spill".into()])
+            };
+            let (mut made, mut bytes) = (0, 0);
+            while bytes < capacity && made <= 1024 {
+                bytes += config.next_segment_bytes(made);
+                made += 1;
+            }
+            assert_eq!(config.validate().is_ok(), made <= 960, "{config:?}: {made}");
         }
     }
 }

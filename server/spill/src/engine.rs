@@ -4,11 +4,12 @@
 //! knows files, offsets and pieces, and nothing of tensors, extents or checksums.
 //!
 //! Invariant: an engine owns the memory and the file of an operation until it hands back its
-//! [`Done`], and every operation that was pushed is handed back exactly once.
+//! [`Done`], and every operation that was pushed is handed back exactly once; if the kernel does not
+//! give it back, as [`Broken`], and its memory is never freed.
 //!
 //! Dropping an engine waits for what is in flight; what has not started may then not be done.
 
-use std::{fmt, fs::File, io, sync::Arc, time::Duration};
+use std::{fmt, fs::File, io, mem, sync::Arc, time::Duration};
 
 use crate::memory::Piece;
 
@@ -109,6 +110,18 @@ impl Op {
             })
     }
 
+    /// Ends the operation although the kernel may be at it for ever. A write comes back with its
+    /// memory, which the kernel only reads; a read with none.
+    fn strand(mut self, why: Broken) -> Done {
+        let kept = match self.direction {
+            Direction::Read => 0,
+            Direction::Write => self.memory.len(),
+        };
+        // A leak is harmless, memory that the kernel uses after its end is not.
+        mem::forget(self.memory.split_off(kept));
+        self.done(Err(why.into()))
+    }
+
     /// Ends the operation.
     fn done(self, result: io::Result<usize>) -> Done {
         Done { op: self, result }
@@ -132,6 +145,27 @@ pub struct Done {
     pub op: Op,
     /// How many bytes went, behind `skip`: fewer than asked for is a short transfer.
     pub result: io::Result<usize>,
+}
+
+/// The error of what an engine was given that can do nothing any more.
+///
+/// The memory of what was in flight then is never freed, and a read comes back without it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the engine broke down: {0}")]
+pub struct Broken(pub String);
+
+impl Broken {
+    /// Returns whether an operation failed because its engine broke down.
+    pub fn is(error: &io::Error) -> bool {
+        let inner = error.get_ref();
+        inner.is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+impl From<Broken> for io::Error {
+    fn from(broken: Broken) -> Self {
+        Self::other(broken)
+    }
 }
 
 /// Ends a wait from another thread.

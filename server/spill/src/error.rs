@@ -25,6 +25,18 @@ pub enum Error {
         /// What is left.
         left_bytes: u64,
     },
+    /// More than the store takes in one call, however empty it is.
+    #[error(
+        "{asked} in one call never fit the {limit} of {key}; offload less at once or raise {key}"
+    )]
+    TooLarge {
+        /// What was asked for: bytes, or tensors.
+        asked: u64,
+        /// How many the store takes.
+        limit: u64,
+        /// The setting that says so.
+        key: &'static str,
+    },
     /// The disks do not keep up.
     #[error(
         "{queued_bytes} bytes in {queued_items} tensors wait to be written already; offload slower or raise the write queue's limits"
@@ -83,6 +95,7 @@ impl Error {
                 what: Limit::Device,
                 ..
             } => "full",
+            Self::TooLarge { .. } => "too_large",
             Self::QueueFull { .. } => "queue_full",
             Self::Io { .. } => "io",
             Self::Corrupt { .. } => "corrupt",
@@ -92,11 +105,16 @@ impl Error {
         }
     }
 
-    /// Returns whether the same call may succeed later.
+    /// Returns whether the same call may succeed later: [`Full`](Self::Full) and
+    /// [`QueueFull`](Self::QueueFull) pass, [`TooLarge`](Self::TooLarge) does not.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Full { .. } | Self::QueueFull { .. } | Self::Io { .. } => true,
-            Self::Corrupt { .. } | Self::Disabled { .. } | Self::Withdrawn | Self::Closed => false,
+            Self::TooLarge { .. }
+            | Self::Corrupt { .. }
+            | Self::Disabled { .. }
+            | Self::Withdrawn
+            | Self::Closed => false,
         }
     }
 }

@@ -77,6 +77,8 @@ pub struct Errors {
     pub quota: u64,
     /// Beyond the file system's.
     pub full: u64,
+    /// Beyond what one call may ask for.
+    pub too_large: u64,
     /// Beyond the write queue's bounds.
     pub queue_full: u64,
     /// Reported by a disk.
@@ -92,6 +94,7 @@ impl Errors {
         let counter = match error.kind() {
             "quota" => &mut self.quota,
             "full" => &mut self.full,
+            "too_large" => &mut self.too_large,
             "queue_full" => &mut self.queue_full,
             "io" => &mut self.io,
             "corrupt" => &mut self.corrupt,

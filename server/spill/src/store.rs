@@ -107,21 +107,29 @@ impl Store {
     ///
     /// # Errors
     /// There is no room in the store, on the disks or in the write queue, or nothing is taken any
-    /// more. The tensor comes back with the error.
+    /// more. The tensor comes back with the error, which is [`Error::TooLarge`] where the tensor has
+    /// more bytes than the whole store.
     pub fn offload(&self, data: impl Into<Data>) -> Result<Parked, Refused> {
         let (data, now) = (data.into(), Instant::now());
         let len = data.len();
-        let id = self.shared.with(|core| core.admit(data, now))?;
+        let id = self.shared.with(|core| {
+            let never = core.never_fits([len]);
+            core.admit(data, never.as_ref(), now)
+        })?;
         Ok(self.parked(id, len))
     }
 
     /// Takes tensors to be written, all at once, so that small ones share writes; returns at once.
-    /// Each is accepted or refused for itself, as by [`offload`](Self::offload).
+    /// Each is accepted or refused for itself, as by [`offload`](Self::offload). Where all together
+    /// never fit, as they have more bytes than an empty write queue takes, those that are refused
+    /// come back with [`Error::TooLarge`] instead of [`Error::QueueFull`]: to try the same call again
+    /// is of no use, to offload fewer at once is.
     pub fn offload_all(&self, all: Vec<Data>) -> Vec<Result<Parked, Refused>> {
         let now = Instant::now();
         let admitted: Vec<_> = self.shared.with(|core| {
+            let never = core.never_fits(all.iter().map(Data::len));
             all.into_iter()
-                .map(|data| (data.len(), core.admit(data, now)))
+                .map(|data| (data.len(), core.admit(data, never.as_ref(), now)))
                 .collect()
         });
         admitted

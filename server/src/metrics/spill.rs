@@ -186,6 +186,7 @@ fn errors(spill: &Stats) -> Vec<Point> {
         [
             ("quota", errors.quota),
             ("full", errors.full),
+            ("too_large", errors.too_large),
             ("queue_full", errors.queue_full),
             ("io", errors.io),
             ("corrupt", errors.corrupt),

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Alarm, Direction, Done, Engine, FileId, Op};
+use super::{Alarm, Broken, Direction, Done, Engine, FileId, Op};
 use crate::memory::Piece;
 use held::Held;
 
@@ -40,6 +40,8 @@ pub enum Fault {
     Pass,
     /// It fails with an error of the system, and no byte goes.
     Errno(i32),
+    /// Its engine breaks down, and the kernel does not give its memory back.
+    Break,
     /// It is short.
     Short {
         /// By how many bytes at least.
@@ -209,6 +211,10 @@ impl Engine for Faulty {
             let error = io::Error::from_raw_os_error(errno);
             return self.failed.push(op.done(Err(error)));
         }
+        if let Fault::Break = fault {
+            let why = Broken("a test says so".to_owned());
+            return self.failed.push(op.strand(why));
+        }
         let pending = Pending::new(&mut op, fault);
         op.id = self.number;
         self.pending.insert(self.number, pending);
@@ -279,7 +285,7 @@ impl Shared {
         let counts = &mut self.counts;
         *match fault {
             Fault::Pass => &mut counts.passed,
-            Fault::Errno(_) => &mut counts.errors,
+            Fault::Errno(_) | Fault::Break => &mut counts.errors,
             Fault::Short { .. } => &mut counts.shorts,
             Fault::Hold(_) => &mut counts.held,
             Fault::Flip { .. } => &mut counts.flips,

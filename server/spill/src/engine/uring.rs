@@ -4,7 +4,7 @@
 //! buffers where the limit of locked memory allows it. Never polled: this machine has other work.
 //!
 //! Invariant: the kernel is given no memory but that of operations in the table, and the table
-//! outlives the ring's use of it. If waiting for the kernel is impossible, the memory is leaked.
+//! outlives the ring's use of it. If the kernel does not give it back, it is leaked.
 
 use std::{
     fmt,
@@ -19,12 +19,14 @@ use std::{
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::{event::PollFlags, io::Errno};
 
-use super::{Alarm, Direction, Done, Engine, FileId, Op, no_such_file, too_deep};
+use super::{Alarm, Broken, Direction, Done, Engine, FileId, Op, no_such_file, too_deep};
 use crate::memory::Piece;
 use bell::Bell;
+use breakdown::{Breakdown, GLANCE};
 use table::Table;
 
 mod bell;
+mod breakdown;
 mod setup;
 mod table;
 #[cfg(test)]
@@ -52,7 +54,7 @@ pub(super) struct Uring {
     /// Operations that ended without the kernel.
     ended: Vec<Done>,
     /// Why the ring is of no use any more.
-    broken: Option<Errno>,
+    broken: Option<Breakdown>,
 }
 
 impl Uring {
@@ -77,8 +79,8 @@ impl Uring {
     }
 
     fn prepare(&self, op: &mut Op) -> io::Result<squeue::Entry> {
-        if let Some(errno) = self.broken {
-            return Err(errno.into());
+        if let Some(broken) = &self.broken {
+            return Err(broken.why.clone().into());
         }
         let known = usize::try_from(op.file.0).is_ok_and(|file| file < self.files.len());
         if !known {
@@ -155,15 +157,16 @@ impl Uring {
     }
 
     /// Gives the ring up: what the kernel has not taken ends with the error, and so does all that
-    /// comes. What it has taken stays in the table.
+    /// comes. What it has taken stays in the table for a while, see [`salvage`](Self::salvage).
     fn fail(&mut self, error: &io::Error) {
-        let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
         tracing::error!(%error, "io_uring is of no use any more");
+        let why = Broken(error.to_string());
         for place in mem::take(&mut self.staged) {
             let op = self.table.take(place);
-            self.ended.extend(op.map(|op| op.done(Err(errno.into()))));
+            let ended = op.map(|op| op.done(Err(why.clone().into())));
+            self.ended.extend(ended);
         }
-        self.broken = Some(errno);
+        self.broken = Some(Breakdown::new(why, Instant::now()));
     }
 }
 
@@ -224,11 +227,15 @@ impl Engine for Uring {
         self.enable();
         loop {
             done.append(&mut self.ended);
+            rang |= self.salvage(done);
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let woken = rang || done.len() > before;
             // Outside of the ring an idle thread does not count as one that waits for the disk.
             if self.table.is_empty() || self.broken.is_some() {
-                if woken || self.bell.sleep(left) || left.is_some_and(|left| left.is_zero()) {
+                if woken
+                    || self.bell.sleep(self.nap(left))
+                    || left.is_some_and(|left| left.is_zero())
+                {
                     return;
                 }
                 continue;
@@ -276,16 +283,17 @@ impl Drop for Uring {
     fn drop(&mut self) {
         let mut done = Vec::new();
         while self.enabled && !self.table.is_empty() {
-            if self.broken.is_none()
-                && let Err(error) = self.enter(1, None)
-            {
+            if self.broken.is_some() {
+                self.salvage(&mut done);
+                self.bell.sleep(Some(GLANCE));
+            } else if let Err(error) = self.enter(1, None) {
                 self.fail(&error);
             }
             self.reap(&mut done);
-            if self.broken.is_some() {
-                // A leak is harmless, memory that the kernel writes to after its end is not.
-                mem::forget(mem::take(&mut self.table));
-            }
+        }
+        if self.broken.as_ref().is_some_and(|broken| broken.stranded) {
+            // Old kernels would wait here for what they do not give back.
+            return;
         }
         // Else the kernel gives files and locked memory back some time after the ring has gone.
         let _ = self.ring.submitter().unregister_files();

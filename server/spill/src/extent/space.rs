@@ -27,6 +27,11 @@ impl Space {
         self.segments.push(Allocator::new(bytes));
     }
 
+    /// Returns how many segments there are.
+    pub(crate) fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Finds one run of `bytes`.
     pub(crate) fn allocate(&mut self, bytes: u64) -> Option<Extent> {
         let mut segments = (0..).zip(&mut self.segments);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    engine::{Direction, Done, Engine, FileId, Op},
+    engine::{Broken, Direction, Done, Engine, FileId, Op},
     memory::{Piece, Pool},
 };
 
@@ -249,9 +249,13 @@ impl Driver {
         });
     }
 
-    /// A full file system is no fault of the disk; all else counts against it.
+    /// A full file system is no fault of the disk; all else counts against it. Without its engine it
+    /// is of no use.
     fn note_failure(&self, error: &io::Error) {
-        if error.kind() != io::ErrorKind::StorageFull {
+        if Broken::is(error) {
+            let why = error.to_string();
+            self.shared.with(|core| core.broke(self.dir, &why));
+        } else if error.kind() != io::ErrorKind::StorageFull {
             let (why, now) = (error.to_string(), Instant::now());
             self.shared.with(|core| core.failed(self.dir, &why, now));
         }

@@ -28,7 +28,7 @@ pub(super) const SMALL_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) len: usize,
-    /// Whose thread answers for it.
+    /// Whose thread answers for it as long as it is in memory.
     pub(super) home: usize,
     pub(super) memory: Memory,
     /// What is on the disks, by where it begins in the tensor.
@@ -83,6 +83,13 @@ impl Entry {
     pub(super) fn is_to_be_written(&self) -> bool {
         !self.gone && self.failed.is_none()
     }
+
+    /// Returns whose thread reads it from the disks: that of the one where it begins, so that
+    /// neighbours meet in one queue.
+    pub(super) fn reader(&self) -> usize {
+        let first = self.blocks.values().next();
+        first.map_or(self.home, |block| usize::from(block.extent.dir))
+    }
 }
 
 /// What of a tensor is in memory.
@@ -129,10 +136,11 @@ impl Memory {
         }
     }
 
-    /// Makes the buffer whole again of which these are all pieces.
-    pub(super) fn join(pieces: BTreeMap<usize, Piece>) -> HostBuf {
+    /// Makes the buffer whole again of which these are all pieces; not if a broken engine keeps it.
+    pub(super) fn join(pieces: BTreeMap<usize, Piece>) -> Result<HostBuf, BTreeMap<usize, Piece>> {
+        let starts: Vec<usize> = pieces.keys().copied().collect();
         let joined = Piece::join(pieces.into_values().collect());
-        joined.expect("nothing of it flies")
+        joined.map_err(|pieces| starts.into_iter().zip(pieces).collect())
     }
 }
 

@@ -40,6 +40,11 @@ impl Health {
         self.out.is_some()
     }
 
+    /// Puts the directory out of use at once; returns whether it was in use.
+    pub(super) fn end(&mut self, why: &str) -> bool {
+        self.out.is_none() && self.out.replace(why.into()).is_none()
+    }
+
     /// Returns why it is out of use, if it is.
     pub(super) fn out(&self) -> Option<&Arc<str>> {
         self.out.as_ref()

@@ -4,7 +4,7 @@
 
 use std::{io, time::Duration};
 
-use crate::memory::ALIGNMENT;
+use crate::{engine::Broken, memory::ALIGNMENT};
 
 /// How often an interrupted transfer, or one that gets nowhere, starts again.
 const AGAIN_MAX: u32 = 64;
@@ -59,6 +59,7 @@ pub(super) fn judge(
         Err(error) => error,
     };
     match error.kind() {
+        _ if Broken::is(&error) => Verdict::Failed(error),
         Interrupted | WouldBlock => again(tries, skip, false, error),
         OutOfMemory if tries.later < LATER_MAX => {
             tries.later += 1;

@@ -34,9 +34,11 @@ macro_rules! on_each_engine {
     };
 }
 
+mod broken;
 mod ends;
 mod faults;
 mod integrity;
+mod never;
 mod oracle;
 mod queue;
 mod regressions;

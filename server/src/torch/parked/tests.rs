@@ -254,7 +254,7 @@ fn a_full_store_gives_the_tensors_back() {
     let TensorError::Store(error) = refused.error else {
         panic!("{}", refused.error);
     };
-    assert_eq!(error.kind(), "quota");
+    assert_eq!(error.kind(), "too_large");
     let refused = all.pop().unwrap().unwrap_err();
     assert!(matches!(refused.error, TensorError::NotDense));
     let back = rig.store.blocking().onboard(all.pop().unwrap().unwrap());

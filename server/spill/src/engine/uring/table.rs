@@ -1,12 +1,12 @@
 //! The operations that the kernel holds, from submission to completion.
 //!
 //! Invariant: an operation, and with it its memory, leaves the table only when its completion has
-//! been seen or when the kernel never saw it.
+//! been seen, when the kernel never saw it, or to be leaked.
 
 use crate::engine::Op;
 
 /// A fixed number of places for operations.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     places: Vec<Option<Op>>,
     free: Vec<usize>,
@@ -44,5 +44,10 @@ impl Table {
         let op = self.places.get_mut(place)?.take()?;
         self.free.push(place);
         Some(op)
+    }
+
+    /// Takes all operations out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Op> {
+        (0..self.places.len() as u64).filter_map(|place| self.take(place))
     }
 }

@@ -153,3 +153,62 @@ fn a_ring_that_is_of_no_use_fails_all_and_frees_nothing_in_flight() {
     }
     drop(sink);
 }
+
+/// Breaks a ring while the kernel reads from an empty pipe. Returns the engine, the other end of the
+/// pipe and the pool.
+fn broken() -> (Uring, File, Pool) {
+    let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
+    let pool = Pool::new(0);
+    let memory = pool.lease(ALIGNMENT).into_pieces(ALIGNMENT).remove(0);
+    let mut engine = Uring::new(DEPTH).expect("the tests need io_uring: allow it");
+    let file = (engine.add_file(Arc::new(source.into()))).expect("it has room");
+    engine.push(Op {
+        id: 1,
+        direction: Direction::Read,
+        file,
+        offset: 0,
+        memory,
+        skip: 0,
+    });
+    engine.wait(Some(Duration::ZERO), &mut Vec::new());
+    engine.fail(&io::ErrorKind::Other.into());
+    (engine, sink.into(), pool)
+}
+
+fn next(engine: &mut Uring) -> Done {
+    let (begin, mut done) = (Instant::now(), Vec::new());
+    while done.is_empty() {
+        assert!(begin.elapsed() < PATIENCE, "nothing comes back");
+        engine.wait(Some(Duration::from_millis(100)), &mut done);
+    }
+    done.remove(0)
+}
+
+#[test]
+fn a_broken_ring_hands_back_what_the_kernel_ends() {
+    let (mut engine, mut sink, pool) = broken();
+    sink.write_all(b"now").expect("the pipe takes three bytes");
+    let done = next(&mut engine);
+    assert_eq!((done.op.id, done.result.ok()), (1, Some(3)));
+    assert_eq!(&done.op.memory[..4], b"now\0");
+    drop((done.op, engine));
+    assert_eq!(pool.usage().leased_bytes, 0);
+}
+
+#[test]
+fn a_broken_ring_hands_nothing_back_of_what_the_kernel_does_not_end() {
+    let (mut engine, sink, pool) = broken();
+    let done = next(&mut engine);
+    let error = done.result.expect_err("it was given up");
+    assert!(Broken::is(&error), "{error}");
+    assert!(done.op.id == 1 && done.op.memory.is_empty());
+    drop((done.op, engine, sink));
+    assert_eq!(pool.usage().leased_bytes, ALIGNMENT, "it is leaked");
+}
+
+#[test]
+fn a_broken_ring_that_goes_waits_for_the_kernel_a_while_only() {
+    let (engine, sink, pool) = broken();
+    drop((engine, sink));
+    assert_eq!(pool.usage().leased_bytes, ALIGNMENT, "it is leaked");
+}

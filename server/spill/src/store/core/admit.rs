@@ -16,9 +16,40 @@ use crate::{
 use super::{Core, Read};
 
 impl Core {
-    /// Takes a tensor; returns what it is known by.
-    pub(in crate::store) fn admit(&mut self, data: Data, now: Instant) -> Result<u64, Refused> {
+    /// Returns why tensors that are offered in one call can never be taken all.
+    pub(in crate::store) fn never_fits(
+        &self,
+        lens: impl IntoIterator<Item = usize>,
+    ) -> Option<Error> {
+        let (mut bytes, mut padded_bytes, mut items) = (0, 0, 0);
+        for len in lens.into_iter().filter(|len| *len > 0) {
+            bytes += len as u64;
+            padded_bytes += padded(len) as u64;
+            items += 1;
+        }
+        // One that waits alone may be longer than the queue.
+        let queued_bytes = if items > 1 { bytes } else { 0 };
+        let config = &self.config;
+        let bounds = [
+            (padded_bytes, config.usable_bytes(), "capacity_bytes"),
+            (queued_bytes, config.write_queue_bytes, "write_queue_bytes"),
+            (items, config.write_queue_items as u64, "write_queue_items"),
+        ];
+        let (asked, limit, key) = bounds.into_iter().find(|(asked, limit, _)| asked > limit)?;
+        Some(Error::TooLarge { asked, limit, key })
+    }
+
+    /// Takes a tensor; returns what it is known by. What could be taken later is refused as `never`
+    /// says, if it says something.
+    pub(in crate::store) fn admit(
+        &mut self,
+        data: Data,
+        never: Option<&Error>,
+        now: Instant,
+    ) -> Result<u64, Refused> {
         if let Err(error) = self.admits(data.len(), now) {
+            let never = never.filter(|_| error.is_retryable());
+            let error = never.cloned().unwrap_or(error);
             self.counters.errors.count(&error);
             return Err(Refused { error, data });
         }
@@ -134,8 +165,10 @@ impl Core {
             return answer;
         }
         let found = self.entries.get(&entry);
-        let found = found.map(|entry| (entry.home, entry.memory.is_none()));
-        let Some((home, on_disk)) = found else {
+        let Some((dir, on_disk)) = found.map(|entry| match entry.memory.is_none() {
+            true => (entry.reader(), true),
+            false => (entry.home, false),
+        }) else {
             self.after.answers.push((reply, Err(Error::Withdrawn)));
             return answer;
         };
@@ -151,12 +184,12 @@ impl Core {
             reply,
         };
         self.reads.insert(id, read);
-        let disk = &mut self.disks[home];
+        let disk = &mut self.disks[dir];
         match on_disk {
             true => disk.requests[class.index()].push_back(id),
             false => disk.recalls.push_back(id),
         }
-        self.ring(home);
+        self.ring(dir);
         answer
     }
 

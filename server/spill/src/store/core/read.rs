@@ -12,10 +12,10 @@ use crate::{
     extent::padded,
     memory::{HostBuf, Piece},
     store::Answer,
-    store::entry::{Memory, PIECE_BYTES, ReadPart, SMALL_BYTES},
+    store::entry::{Block, Memory, PIECE_BYTES, ReadPart, SMALL_BYTES},
 };
 
-use super::{Class, Core, Fetch, Room, Start};
+use super::{Class, Core, Fetch, Room, Start, settle::spoils};
 
 /// A tensor's memory, lent to be copied.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Core {
         }
         while let Some(id) = self.disks[dir].requests[class.index()].pop_front() {
             if self.is_wanted(id) {
-                return Some(self.fetch(id, room));
+                return Some(self.fetch(dir, id, room));
             }
             self.end_read(id, Err(Error::Withdrawn));
         }
@@ -70,8 +70,9 @@ impl Core {
         let entry = self.entries.get_mut(&read.entry)?;
         let lent = match &mut entry.memory {
             Memory::None => {
-                let requests = &mut self.disks[entry.home].requests;
-                requests[read.class.index()].push_back(id);
+                let (dir, class) = (entry.reader(), read.class.index());
+                self.disks[dir].requests[class].push_back(id);
+                self.ring(dir);
                 return None;
             }
             Memory::Bytes(bytes) => Lent::Bytes(bytes.clone()),
@@ -84,17 +85,22 @@ impl Core {
                 return None;
             }
             Memory::Pieces(pieces) => {
-                let pieces = std::mem::take(pieces);
+                let mut all = std::mem::take(pieces);
                 if read.take {
-                    self.counters.from_memory += 1;
-                    self.end_read(id, Ok(Memory::join(pieces)));
-                    return None;
+                    match Memory::join(all) {
+                        Ok(buffer) => {
+                            self.counters.from_memory += 1;
+                            self.end_read(id, Ok(buffer));
+                            return None;
+                        }
+                        Err(pieces) => all = pieces,
+                    }
                 }
                 if !std::mem::replace(&mut read.holding, true) {
                     entry.holds += 1;
                 }
                 entry.flying += 1;
-                Lent::Pieces(pieces)
+                Lent::Pieces(all)
             }
         };
         let len = entry.len;
@@ -107,27 +113,25 @@ impl Core {
     }
 
     /// Gathers a read, and those behind it that lie behind it on the disk.
-    fn fetch(&mut self, id: u64, room: Room) -> Start {
-        let mut group = vec![self.fetch_one(id)];
-        let mut bytes = padded(group[0].len);
+    fn fetch(&mut self, dir: usize, id: u64, room: Room) -> Start {
         let class = self.reads[&id].class.index();
-        let home = self.entries[&group[0].entry].home;
-        while room.bounce && group[0].len < SMALL_BYTES {
-            let last = group.last().and_then(|fetch| fetch.blocks.last().copied());
-            let (Some(last), Some(next)) = (last, self.disks[home].requests[class].front()) else {
+        let alone = self.small_on_disk(id).filter(|_| room.bounce);
+        let mut group = vec![self.fetch_one(id)];
+        let Some(mut last) = alone else {
+            return Start::Fetch(group);
+        };
+        let mut bytes = padded(last.len);
+        while let Some(next) = self.disks[dir].requests[class].front().copied() {
+            let follows = |block: &Block| {
+                last.extent.touches(&block.extent) && bytes + padded(block.len) <= PIECE_BYTES
+            };
+            let Some(block) = self.small_on_disk(next).filter(follows) else {
                 break;
             };
-            let next = *next;
-            let follows = self.small_on_disk(next).is_some_and(|block| {
-                last.extent.touches(&block.extent) && bytes + padded(block.len) <= PIECE_BYTES
-            });
-            if !follows {
-                break;
-            }
-            self.disks[home].requests[class].pop_front();
-            let fetch = self.fetch_one(next);
-            bytes += padded(fetch.len);
-            group.push(fetch);
+            self.disks[dir].requests[class].pop_front();
+            group.push(self.fetch_one(next));
+            bytes += padded(block.len);
+            last = block;
         }
         if group.len() > 1 {
             self.counters.merged_reads += group.len() as u64;
@@ -136,12 +140,12 @@ impl Core {
     }
 
     /// Returns the only block of a small tensor that a read waits for.
-    fn small_on_disk(&self, read: u64) -> Option<&crate::store::entry::Block> {
+    fn small_on_disk(&self, read: u64) -> Option<Block> {
         let read = self.reads.get(&read).filter(|_| self.is_wanted(read))?;
         let entry = self.entries.get(&read.entry)?;
         let alone = entry.blocks.len() == 1 && matches!(entry.memory, Memory::None);
         let block = entry.blocks.values().next()?;
-        (alone && entry.len < SMALL_BYTES).then_some(block)
+        (alone && entry.len < SMALL_BYTES).then_some(*block)
     }
 
     fn fetch_one(&mut self, id: u64) -> Fetch {
@@ -193,7 +197,7 @@ impl Core {
     pub(in crate::store) fn read_failed(&mut self, part: ReadPart, source: &Arc<io::Error>) {
         let dir = usize::from(part.block.extent.dir);
         let error = self.io_error(dir, Direction::Read, source);
-        if of_the_place(source) {
+        if spoils(source) {
             self.spoil(&part);
         }
         self.not_read(part, error);
@@ -269,11 +273,4 @@ impl Core {
         }
         self.tell_drained();
     }
-}
-
-/// Returns whether the kernel failed at the very bytes, not for want of memory or of an engine.
-fn of_the_place(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, OutOfMemory, WouldBlock};
-    let passes = matches!(error.kind(), Interrupted | OutOfMemory | WouldBlock);
-    error.raw_os_error().is_some() && !passes
 }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Instant};
 use tokio::sync::oneshot;
 
 use crate::{
-    engine::Direction,
+    engine::{Broken, Direction},
     error::Error,
     store::{
         Outcome,
@@ -190,15 +190,34 @@ impl Core {
 
     /// Notes that a directory failed; some failures put it out of use.
     pub(in crate::store) fn failed(&mut self, dir: usize, why: &str, now: Instant) {
-        let disk = &mut self.disks[dir];
-        if disk.health.failed(now, why) {
-            tracing::error!(dir = %disk.path.display(), why, "directory is out of use");
-            // What waits to be written there goes elsewhere.
-            self.ring(dir);
+        if self.disks[dir].health.failed(now, why) {
+            self.went_out(dir, why);
         }
+    }
+
+    /// Notes that a directory has no engine any more.
+    pub(in crate::store) fn broke(&mut self, dir: usize, why: &str) {
+        if self.disks[dir].health.end(why) {
+            self.went_out(dir, why);
+        }
+    }
+
+    fn went_out(&mut self, dir: usize, why: &str) {
+        let path = &self.disks[dir].path;
+        tracing::error!(dir = %path.display(), why, "directory is out of use");
+        // What waits to be written there goes elsewhere.
+        self.ring(dir);
         let all_out = self.disks.iter().all(|disk| disk.health.out().is_some());
         if all_out && !std::mem::replace(&mut self.told_disabled, true) {
             tracing::error!("every directory is out of use: nothing spills any more");
         }
     }
+}
+
+/// Returns whether a place is of no use after a transfer failed there: the kernel failed at the very
+/// bytes, not for want of memory, or may be at them still.
+pub(super) fn spoils(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, OutOfMemory, WouldBlock};
+    let passes = matches!(error.kind(), Interrupted | OutOfMemory | WouldBlock);
+    Broken::is(error) || (error.raw_os_error().is_some() && !passes)
 }

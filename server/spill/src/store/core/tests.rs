@@ -1,9 +1,12 @@
-use std::path::Path;
+use std::{io, path::Path, time::Duration};
 
 use super::*;
 use crate::store::Data;
 
+mod coalesced;
 mod full;
+mod leaks;
+mod merged;
 mod stale;
 
 fn room() -> Room {
@@ -14,18 +17,35 @@ fn room() -> Room {
     }
 }
 
+/// Makes a core of disks without a segment.
+fn bare(disks: u16) -> Core {
+    let paths = (0..disks).map(|dir| format!("/spill/{dir}").into());
+    let disk = |dir| Disk::new(dir, Path::new("/spill").into(), "none");
+    Core::new(Config::new(paths), (0..disks).map(disk).collect(), true)
+}
+
 fn core() -> Core {
-    let mut core = Core::new(
-        Config::new(["/spill".into()]),
-        vec![Disk::new(0, Path::new("/spill").into(), "none")],
-        true,
-    );
+    let mut core = bare(1);
     core.grown(0, Ok(1 << 30), Instant::now());
     core
 }
 
+/// Keeps a disk from getting another segment, for longer than a test takes.
+fn no_more_room(core: &mut Core, dir: usize) {
+    let later = Instant::now() + Duration::from_secs(3600);
+    core.grown(dir, Err(io::ErrorKind::StorageFull.into()), later);
+}
+
+/// Puts a disk out of use.
+fn put_out(core: &mut Core, dir: usize) {
+    let start = Instant::now();
+    for secs in 0..3 {
+        core.failed(dir, "io", start + Duration::from_secs(secs));
+    }
+}
+
 fn admit(core: &mut Core, len: usize) -> u64 {
-    core.admit(Data::from(vec![0; len]), Instant::now())
+    core.admit(Data::from(vec![0; len]), None, Instant::now())
         .unwrap()
 }
 
@@ -127,6 +147,7 @@ fn a_crash_of_a_thread_ends_all_waiting() {
     assert!(matches!(answer.try_recv(), Ok(Err(Error::Closed))));
     assert!(matches!(outcome.try_recv(), Ok(Err(Error::Closed))));
     assert!(core.is_settled(core.horizon()) && core.is_drained());
-    let refused = core.admit(Data::from(vec![1]), Instant::now()).unwrap_err();
+    let refused = core.admit(Data::from(vec![1]), None, Instant::now());
+    let refused = refused.unwrap_err();
     assert!(matches!(refused.error, Error::Closed));
 }

@@ -12,12 +12,12 @@ use std::{
 use crate::{
     engine::Direction,
     error::{Error, Limit},
-    extent::{BLOCK, Extent, padded},
+    extent::{Extent, padded},
     seal::Seal,
     store::entry::{Block, PIECE_BYTES, Part, WritePart},
 };
 
-use super::{Core, Room, Start};
+use super::{Core, Room, Start, settle::spoils};
 
 /// How long a file system that has no room is not asked again.
 const FULL_PAUSE: Duration = Duration::from_secs(5);
@@ -46,6 +46,13 @@ impl Core {
             entry.queued += 1;
             self.disks[part.dir].writes.push_front(part);
         }
+    }
+
+    fn put_all_first(&mut self, parts: Vec<Part>) {
+        parts
+            .into_iter()
+            .rev()
+            .for_each(|part| self.put_first(part));
     }
 
     /// Takes the first part that may be written now.
@@ -112,32 +119,33 @@ impl Core {
         }
     }
 
-    /// Puts small parts side by side, for one write. Gives the part back if there is no other, or no
-    /// room for all in one run.
+    /// Puts small parts side by side, for one write, as many as one run holds. Gives the part back if
+    /// there is no other, or no room for two.
     fn gather(&mut self, dir: usize, first: Part, now: Instant) -> Result<Start, Part> {
+        let most = self.longest_run(dir, now).min(PIECE_BYTES as u64);
         let mut bytes = padded(first.len);
         let mut group = vec![first];
         let fits = |bytes: usize| {
-            move |part: &Part| part.is_small() && bytes + padded(part.len) <= PIECE_BYTES
+            move |part: &Part| part.is_small() && (bytes + padded(part.len)) as u64 <= most
         };
         while let Some(part) = self.next_part(dir, fits(bytes)) {
             bytes += padded(part.len);
             group.push(part);
         }
-        let run = (group.len() > 1)
-            .then(|| self.find(dir, bytes as u64, now))
-            .and_then(|found| match found {
-                Found::Run(run) if run.len() == 1 => run.into_iter().next(),
-                Found::Run(run) => {
-                    run.iter().for_each(|part| self.disks[dir].space.free(part));
-                    None
-                }
-                Found::Grow(_) | Found::Nothing => None,
-            });
-        let Some(mut run) = run else {
-            let rest = group.split_off(1);
-            rest.into_iter().rev().for_each(|part| self.put_first(part));
-            return Err(group.remove(0));
+        let found = match group.len() {
+            1 => Found::Nothing,
+            _ => self.find_run(dir, bytes as u64, now),
+        };
+        let mut run = match found {
+            Found::Run(run) => run[0],
+            Found::Grow(bytes) => {
+                self.put_all_first(group);
+                return Ok(Start::Grow(bytes));
+            }
+            Found::Nothing => {
+                self.put_all_first(group.split_off(1));
+                return Err(group.remove(0));
+            }
         };
         self.counters.coalesced += group.len() as u64;
         let parts = group
@@ -190,10 +198,22 @@ impl Core {
         }
     }
 
-    /// Finds room. A run is worth a new segment; scattered blocks are better than none.
+    /// Finds room: one run, or scattered ones where there is none.
     fn find(&mut self, dir: usize, bytes: u64, now: Instant) -> Found {
-        let capacity = self.config.capacity_bytes.next_multiple_of(BLOCK);
-        let segment = self.config.segment_bytes.min(capacity);
+        let found = self.find_run(dir, bytes, now);
+        let disk = &mut self.disks[dir];
+        match found {
+            Found::Nothing if !disk.is_write_full(now) => {
+                let run = disk.space.allocate_scattered(bytes);
+                run.map_or(Found::Nothing, |run| Found::Run(run.into()))
+            }
+            found => found,
+        }
+    }
+
+    /// Finds one run, which is worth a new segment.
+    fn find_run(&mut self, dir: usize, bytes: u64, now: Instant) -> Found {
+        let segment = self.next_segment(dir, now);
         let disk = &mut self.disks[dir];
         if disk.is_write_full(now) {
             return Found::Nothing;
@@ -201,15 +221,25 @@ impl Core {
         if let Some(extent) = disk.space.allocate(bytes) {
             return Found::Run(VecDeque::from([extent]));
         }
-        let helps = bytes <= segment || disk.space.free_bytes() < bytes;
-        let within = disk.space.bytes() - disk.space.bad_bytes() < capacity;
-        if helps && within && !disk.cannot_grow(now) {
-            return Found::Grow(segment);
-        }
-        match disk.space.allocate_scattered(bytes) {
-            Some(run) => Found::Run(run.into()),
+        let lacking = disk.space.free_bytes() < bytes;
+        match segment.filter(|segment| bytes <= *segment || lacking) {
+            Some(segment) => Found::Grow(segment),
             None => Found::Nothing,
         }
+    }
+
+    /// Returns how long the longest run is that there is, by a new segment maybe.
+    fn longest_run(&self, dir: usize, now: Instant) -> u64 {
+        let free = self.disks[dir].space.largest_free();
+        free.max(self.next_segment(dir, now).unwrap_or(0))
+    }
+
+    /// Returns how long another segment would be, if there may be one now.
+    fn next_segment(&self, dir: usize, now: Instant) -> Option<u64> {
+        let disk = &self.disks[dir];
+        let within = disk.space.bytes() - disk.space.bad_bytes() < self.config.usable_bytes();
+        (within && !disk.cannot_grow(now))
+            .then(|| self.config.next_segment_bytes(disk.space.segments()))
     }
 
     /// A segment was made, or not.
@@ -269,7 +299,11 @@ impl Core {
             failures.tried |= 1 << dir;
             self.device_full(dir, block.extent.bytes, now)
         } else {
-            self.disks[dir].space.quarantine(&block.extent);
+            let space = &mut self.disks[dir].space;
+            match spoils(source) {
+                true => space.quarantine(&block.extent),
+                false => space.free(&block.extent),
+            }
             failures.here += 1;
             self.io_error(dir, Direction::Write, source)
         };

@@ -72,7 +72,8 @@ impl Driver {
         result: Result<(), Arc<io::Error>>,
     ) {
         if let Err(error) = result {
-            if let Some(tail) = tail {
+            // A broken engine keeps what it would have read to.
+            if let Some(tail) = tail.filter(|_| !memory.is_empty()) {
                 self.give_back(memory, tail);
             }
             return self.shared.with(|core| {

@@ -133,7 +133,11 @@ impl Oracle {
                     self.next += 1;
                 }
                 Err(refused) => {
-                    assert!(matches!(refused.error, Error::QueueFull { .. }));
+                    let error = refused.error;
+                    assert!(
+                        matches!(error, Error::QueueFull { .. } | Error::TooLarge { .. }),
+                        "{error}"
+                    );
                     assert!(refused.data.as_ref() == copy);
                     self.rig.store.blocking().synchronize();
                 }

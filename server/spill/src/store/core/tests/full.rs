@@ -42,7 +42,7 @@ fn is_full(refused: Result<u64, crate::error::Refused>) -> bool {
 }
 
 fn offer(core: &mut Core, now: Instant) -> Result<u64, crate::error::Refused> {
-    core.admit(Data::from(vec![0; LEN]), now)
+    core.admit(Data::from(vec![0; LEN]), None, now)
 }
 
 #[test]

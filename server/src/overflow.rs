@@ -10,7 +10,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use forebay_spill::{Class, Error as SpillError, OpenError, Store};
@@ -196,7 +196,7 @@ impl Overflow {
                 false => Class::Prefetch,
             };
             for ticket in queue.first_away(self.marks.horizon(self.budget.used())) {
-                let Some(stowed) = queue.fetch(ticket) else {
+                let Some(stowed) = queue.fetch(ticket, Instant::now()) else {
                     continue;
                 };
                 let inputs = cargo::onboard(&self.store, &self.budget, class, stowed);

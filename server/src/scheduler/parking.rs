@@ -90,8 +90,16 @@ impl Scheduler {
         })?
     }
 
-    /// Takes what of a request is on disk, to bring it back.
-    pub fn fetch(&self, ticket: Ticket) -> Option<Stowed> {
+    /// Takes what of a request is on disk, to bring it back. One that nobody waits for at `now` leaves
+    /// the queue instead.
+    pub fn fetch(&self, ticket: Ticket, now: Instant) -> Option<Stowed> {
+        let is_live = self.with(ticket, |queued, _| queued.job.is_live(now))?;
+        if !is_live {
+            let queued = self.take_out(ticket)?;
+            // Its tensors go with it, unread.
+            let _answered = queued.job.live(now);
+            return None;
+        }
         self.with(ticket, |queued, place| {
             let stowed = queued.fetch()?;
             *place = Place::Moving;
@@ -120,18 +128,25 @@ impl Scheduler {
 
     /// Takes a request out of the queue and answers it with `error`: its tensors are lost.
     pub fn lose(&self, ticket: Ticket, error: Error) {
+        if let Some(queued) = self.take_out(ticket) {
+            queued.job.reply.send(Err(error));
+        }
+    }
+
+    fn take_out(&self, ticket: Ticket) -> Option<Queued> {
         let mut state = self.lock();
         let Queue::Batches(batcher) = &mut state.queue else {
-            return;
+            return None;
         };
         let queued = batcher.remove(ticket);
         state.whereabouts.remove(ticket);
+        // Others have come nearer to the head.
+        if state.whereabouts.any_away() {
+            self.advanced();
+        }
         // The next request may be the one to run, or there may be none left to wait for.
         self.changed.notify_all();
-        drop(state);
-        if let Some(queued) = queued {
-            queued.job.reply.send(Err(error));
-        }
+        queued
     }
 
     /// Returns how many bytes parking a job would free; 0 where it stays.
@@ -179,3 +194,7 @@ impl Scheduler {
         Some(result)
     }
 }
+
+#[cfg(test)]
+#[path = "parking_tests.rs"]
+mod tests;

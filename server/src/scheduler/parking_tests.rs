@@ -1,0 +1,72 @@
+use forebay_proto::{DataType, Shape, Tensor};
+use tokio::sync::oneshot::Receiver;
+
+use super::*;
+use crate::{
+    repository::Scheduling,
+    request::{Answer, Reply, Timings, Unwritten},
+    scheduler::Pending,
+};
+
+fn queue() -> Arc<Scheduler> {
+    let queue = Arc::new(Scheduler::new(&Scheduling::Each, 1, 1, 100));
+    queue.allow_parking(1, Arc::default());
+    queue
+}
+
+fn tensor(bytes: usize) -> Option<Tensor> {
+    let shape = Shape::new(vec![i64::try_from(bytes).unwrap()]).unwrap();
+    Some(Tensor::new("x", DataType::Uint8, shape, vec![7; bytes]).unwrap())
+}
+
+/// Queues a request with tensors of these lengths.
+fn submit(queue: &Arc<Scheduler>, lens: &[usize], deadline: Option<Instant>) -> Pending {
+    let (reply, answer): (_, Receiver<Result<Answer, Error>>) = Reply::channel();
+    let job = Job {
+        model: "m".to_owned(),
+        inputs: lens.iter().map(|len| tensor(*len)).collect(),
+        rows: 1,
+        deadline,
+        sequence: None,
+        life: None,
+        permit: None,
+        timings: Timings::new(Instant::now()),
+        reply,
+    };
+    queue.submit(job, answer).unwrap()
+}
+
+/// Takes the tensors of the request that runs last out of memory, and returns them.
+fn park_last(queue: &Scheduler) -> (Ticket, Cargo) {
+    let (ticket, _) = queue.last_here(0).unwrap();
+    let cargo = queue.lift(ticket).unwrap();
+    queue.stow(
+        ticket,
+        Stowed {
+            inputs: Vec::new(),
+            permit: None,
+            unwritten: Unwritten::default(),
+            since: Instant::now(),
+        },
+    );
+    (ticket, cargo)
+}
+
+#[test]
+fn what_nobody_waits_for_is_answered_where_it_would_be_fetched() {
+    let queue = queue();
+    let now = Instant::now();
+    let late = now + Duration::from_secs(60);
+    let mut of_dead = submit(&queue, &[10], Some(late));
+    let of_live = submit(&queue, &[10], Some(late + Duration::from_secs(60)));
+    let (live, _) = park_last(&queue);
+    let (dead, _) = park_last(&queue);
+    assert!(queue.fetch(dead, late).is_none());
+    assert!(matches!(
+        of_dead.answer.try_recv(),
+        Ok(Err(Error::DeadlineExceeded))
+    ));
+    assert_eq!((queue.len(), queue.first_away(1)), (1, vec![live]));
+    assert!(queue.fetch(live, late).is_some());
+    drop(of_live);
+}

@@ -4,7 +4,7 @@ use tokio::sync::oneshot::Receiver;
 use super::*;
 use crate::{
     repository::Scheduling,
-    request::{Answer, Reply, Timings, Unwritten},
+    request::{Answer, Parking, Reply, Stays, Timings, Unwritten},
     scheduler::Pending,
 };
 
@@ -69,4 +69,28 @@ fn what_nobody_waits_for_is_answered_where_it_would_be_fetched() {
     assert_eq!((queue.len(), queue.first_away(1)), (1, vec![live]));
     assert!(queue.fetch(live, late).is_some());
     drop(of_live);
+}
+
+#[test]
+fn all_times_on_disk_count() {
+    let queue = queue();
+    let pending = submit(&queue, &[10], None);
+    let began = Instant::now();
+    for nth in 1..=3 {
+        let (ticket, cargo) = park_last(&queue);
+        queue.fetch(ticket, began).unwrap();
+        let fetched = began + Duration::from_millis(nth);
+        let parking = Parking {
+            from: began,
+            fetched,
+            until: fetched + Duration::from_millis(10),
+            earlier: Stays::default(),
+        };
+        queue.put(ticket, cargo, Some(parking));
+    }
+    let jobs = queue.next(0).unwrap();
+    let parked = jobs[0].timings.parked.unwrap();
+    let told = [parked.parked(), parked.onboard()].map(|time| time.as_millis());
+    assert_eq!(told, [1 + 2 + 3, 30]);
+    drop(pending);
 }

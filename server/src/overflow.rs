@@ -15,12 +15,14 @@ use std::{
 
 use forebay_spill::{Class, Error as SpillError, OpenError, Store};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 mod cargo;
 mod config;
 mod marks;
 mod pause;
+mod watched;
 
 use crate::{
     admission::Budget,
@@ -33,6 +35,7 @@ use cargo::Accepted;
 pub use config::Config;
 use marks::Marks;
 use pause::Pause;
+use watched::watched;
 
 /// Parks requests, and brings them back.
 #[derive(Debug)]
@@ -107,8 +110,13 @@ impl Overflow {
     }
 
     /// Parks and brings back until `end`, which is to come when the queues have ended. Returns the
-    /// store, whose drop blocks.
-    pub async fn run(self, end: CancellationToken) -> Store {
+    /// store, whose drop blocks. A panic fails all queues for good, and is told to `failed`.
+    pub async fn run(self, end: CancellationToken, failed: watch::Sender<Option<String>>) -> Store {
+        watched(self.work(&end), &self.queues, &failed).await;
+        self.store
+    }
+
+    async fn work(&self, end: &CancellationToken) {
         let mut in_flight = InFlight::default();
         let mut pause = Pause::default();
         loop {
@@ -124,7 +132,7 @@ impl Overflow {
                 reads,
             } = &mut in_flight;
             tokio::select! {
-                () = end.cancelled() => return self.store,
+                () = end.cancelled() => return,
                 () = self.signal.moved.notified() => {}
                 Some(Written { bytes, outcome }) = writes.next() => {
                     *leaving -= bytes;

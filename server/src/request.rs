@@ -241,6 +241,28 @@ impl Drop for Reply {
 }
 
 #[cfg(test)]
+impl Job {
+    /// Makes a job of one row, and where its answer comes.
+    pub(crate) fn of(
+        inputs: Vec<Option<Tensor>>,
+    ) -> (Self, oneshot::Receiver<Result<Answer, Error>>) {
+        let (reply, answer) = Reply::channel();
+        let job = Self {
+            model: "m".to_owned(),
+            inputs,
+            rows: 1,
+            deadline: None,
+            sequence: None,
+            life: None,
+            permit: None,
+            timings: Timings::new(Instant::now()),
+            reply,
+        };
+        (job, answer)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -43,8 +43,8 @@ pub struct Server {
     devices: Devices,
     tracer: Tracer,
     overflow: Option<Overflow>,
-    /// The latest reason of a device that has failed for good.
-    failed: watch::Receiver<Option<String>>,
+    /// The latest reason of a device, or of what parks requests, that has failed for good.
+    failed: watch::Sender<Option<String>>,
 }
 
 /// The server cannot start, or has ended in disorder.
@@ -65,8 +65,8 @@ pub enum Error {
     /// Loading panicked.
     #[error("loading the models panicked; see the log")]
     Loading,
-    /// A device has failed for good, and the configuration says to end then. What was accepted is
-    /// answered.
+    /// A device, or what parks requests, has failed for good, and the configuration says to end then.
+    /// What was accepted is answered.
     #[error("the server has ended, as device.on_failure says: {reason}")]
     DeviceFailed {
         /// What the device says.
@@ -102,7 +102,7 @@ impl Server {
             .filter_map(|entry| registry::places(&devices, &entry.settings.instances).ok())
             .map(|places| places.len())
             .sum();
-        let (tell_failed, failed) = watch::channel(None);
+        let failed = watch::Sender::new(None);
         let loader = Loader {
             devices: devices.clone(),
             pool,
@@ -116,7 +116,7 @@ impl Server {
                 config.registry.weights_budget(),
                 config.registry.residency_turn,
             )),
-            failed: tell_failed,
+            failed: failed.clone(),
         };
         let load = move || Registry::load(scanned, &loader);
         let registry = off_the_workers("fb-load", load).await?;
@@ -181,8 +181,8 @@ impl Server {
         health.set(self.registry.all_ready()).await;
         let routes = grpc::routes(service, &health, &self.budget, &self.config.admission);
         let gone = async {
-            let watched =
-                watch_devices(self.failed.clone(), &health, self.config.device.on_failure);
+            let failed = self.failed.subscribe();
+            let watched = watch_failures(failed, &health, self.config.device.on_failure);
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = watched => shutdown.cancel(),
@@ -192,7 +192,7 @@ impl Server {
         // Until the queues are empty, and so longer than there are connections.
         let ended = CancellationToken::new();
         let overflow = self.overflow.map(|overflow| {
-            let run = overflow.run(ended.clone());
+            let run = overflow.run(ended.clone(), self.failed.clone());
             AbortOnDropHandle::new(tokio::spawn(run))
         });
         let serving = transport::serve(listener, routes, &self.config.transport, shutdown.clone());
@@ -220,13 +220,13 @@ impl Server {
     }
 }
 
-/// Tells of the first device that fails, and returns where the server is to end then; else never.
-async fn watch_devices(
+/// Tells of the first part that fails, and returns where the server is to end then; else never.
+async fn watch_failures(
     mut failed: watch::Receiver<Option<String>>,
     health: &Health,
     on_failure: OnFailure,
 ) {
-    // Without a sender there is no device that could fail.
+    // Without a sender there is nothing that could fail.
     if failed.wait_for(Option::is_some).await.is_ok() {
         health.set(false).await;
         if on_failure == OnFailure::Exit {

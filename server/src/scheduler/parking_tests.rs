@@ -1,10 +1,9 @@
 use forebay_proto::{DataType, Shape, Tensor};
-use tokio::sync::oneshot::Receiver;
 
 use super::*;
 use crate::{
     repository::Scheduling,
-    request::{Answer, Parking, Reply, Stays, Timings, Unwritten},
+    request::{Parking, Stays, Unwritten},
     scheduler::Pending,
 };
 
@@ -21,18 +20,8 @@ fn tensor(bytes: usize) -> Option<Tensor> {
 
 /// Queues a request with tensors of these lengths.
 fn submit(queue: &Arc<Scheduler>, lens: &[usize], deadline: Option<Instant>) -> Pending {
-    let (reply, answer): (_, Receiver<Result<Answer, Error>>) = Reply::channel();
-    let job = Job {
-        model: "m".to_owned(),
-        inputs: lens.iter().map(|len| tensor(*len)).collect(),
-        rows: 1,
-        deadline,
-        sequence: None,
-        life: None,
-        permit: None,
-        timings: Timings::new(Instant::now()),
-        reply,
-    };
+    let (mut job, answer) = Job::of(lens.iter().map(|len| tensor(*len)).collect());
+    job.deadline = deadline;
     queue.submit(job, answer).unwrap()
 }
 

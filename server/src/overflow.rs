@@ -72,24 +72,36 @@ struct Arrived {
 }
 
 impl Overflow {
-    /// Opens the store. Blocks until each disk has proven to work. Returns `None` where the
-    /// configuration names no folder.
+    /// Opens the store, for messages of up to `max_message_bytes`. Blocks until each disk has proven to
+    /// work. Returns `None` where the configuration names no folder.
     ///
     /// # Errors
     /// A folder or an engine cannot be used.
-    pub fn open(config: &Config, pool: Pool) -> Result<Option<Store>, OpenError> {
+    pub fn open(
+        config: &Config,
+        max_message_bytes: u64,
+        pool: Pool,
+    ) -> Result<Option<Store>, OpenError> {
         if config.dirs.is_empty() {
             return Ok(None);
         }
-        Store::open(config.store(), pool).map(Some)
+        Store::open(config.store(max_message_bytes), pool).map(Some)
     }
 
-    /// Joins a store with the budget that it relieves and the queues whose requests it parks.
-    pub fn new(store: Store, config: &Config, budget: Budget, queues: Vec<Arc<Scheduler>>) -> Self {
+    /// Joins a store, opened for messages of up to `max_message_bytes`, with the budget that it relieves
+    /// and the queues whose requests it parks.
+    pub fn new(
+        store: Store,
+        config: &Config,
+        max_message_bytes: u64,
+        budget: Budget,
+        queues: Vec<Arc<Scheduler>>,
+    ) -> Self {
         let signal = Arc::<Signal>::default();
         let floor_bytes = config.min_tensor.as_u64().max(1);
+        let most_bytes = config.store(max_message_bytes).write_queue_bytes;
         for queue in &queues {
-            queue.allow_parking(floor_bytes, Arc::clone(&signal));
+            queue.allow_parking(floor_bytes, most_bytes, Arc::clone(&signal));
         }
         let (high, low) = (config.high_percent, config.low_percent);
         let marks = Marks::new(budget.capacity(), high, low, queues.len());

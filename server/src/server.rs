@@ -85,7 +85,8 @@ impl Server {
         let keep = usize::try_from(budget.capacity() / 8).unwrap_or(usize::MAX);
         let pool = Pool::new(keep);
         let (spill, of_store) = (config.spill.clone(), pool.clone());
-        let open = move || Overflow::open(&spill, of_store);
+        let longest = config.admission.max_message_bytes.as_u64();
+        let open = move || Overflow::open(&spill, longest, of_store);
         let store = off_the_workers("fb-spill", open).await??;
         let settings = config.device.clone();
         let of_host = pool.clone();
@@ -123,7 +124,7 @@ impl Server {
         let registry = registry.map_err(Error::Thread)?;
         let overflow = store.map(|store| {
             let queues = registry.queues();
-            Overflow::new(store, &config.spill, budget.clone(), queues)
+            Overflow::new(store, &config.spill, longest, budget.clone(), queues)
         });
         Ok(Self {
             config,

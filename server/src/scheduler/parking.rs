@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Overflow {
     /// Smaller tensors stay in memory.
     floor_bytes: u64,
+    /// So do the tensors of a request that are more than this together.
+    most_bytes: u64,
     signal: Arc<Signal>,
 }
 
@@ -37,12 +39,14 @@ pub struct Signal {
 }
 
 impl Scheduler {
-    /// Lets tensors of at least `floor_bytes` be parked, by who listens to `signal`. Requests of
-    /// sequences never are. Call it once, before the first request.
-    pub fn allow_parking(&self, floor_bytes: u64, signal: Arc<Signal>) {
+    /// Lets tensors of at least `floor_bytes` be parked, by who listens to `signal`, which takes several
+    /// of a request only if they are no more than `most_bytes` together. Requests of sequences never
+    /// are. Call it once, before the first request.
+    pub fn allow_parking(&self, floor_bytes: u64, most_bytes: u64, signal: Arc<Signal>) {
         // The first one is the one.
         let _known = self.overflow.set(Overflow {
             floor_bytes,
+            most_bytes,
             signal,
         });
     }
@@ -156,7 +160,12 @@ impl Scheduler {
         };
         let inputs = job.inputs.iter().flatten();
         let bytes = inputs.map(|input| input.data().len() as u64);
-        bytes.filter(|bytes| *bytes >= overflow.floor_bytes).sum()
+        let large = bytes.filter(|bytes| *bytes >= overflow.floor_bytes);
+        let (count, all) = large.fold((0, 0), |(count, all), bytes| (count + 1, all + bytes));
+        if count > 1 && all > overflow.most_bytes {
+            return 0;
+        }
+        all
     }
 
     /// Tells that the queue has moved.

@@ -9,7 +9,7 @@ use crate::{
 
 fn queue() -> Arc<Scheduler> {
     let queue = Arc::new(Scheduler::new(&Scheduling::Each, 1, 1, 100));
-    queue.allow_parking(1, Arc::default());
+    queue.allow_parking(1, 100, Arc::default());
     queue
 }
 
@@ -81,5 +81,18 @@ fn all_times_on_disk_count() {
     let parked = jobs[0].timings.parked.unwrap();
     let told = [parked.parked(), parked.onboard()].map(|time| time.as_millis());
     assert_eq!(told, [1 + 2 + 3, 30]);
+    drop(pending);
+}
+
+#[test]
+fn tensors_that_are_too_much_together_stay_and_hold_nobody_up() {
+    let queue = queue();
+    let pending = [&[60, 40][..], &[60, 41], &[101]].map(|lens| submit(&queue, lens, None));
+    let mut parked = Vec::new();
+    while queue.last_here(0).is_some() {
+        parked.push(park_last(&queue).0);
+    }
+    // The second one is too much; a single tensor never is.
+    assert_eq!(parked, [2, 0]);
     drop(pending);
 }

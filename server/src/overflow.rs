@@ -125,6 +125,7 @@ impl Overflow {
     /// store, whose drop blocks. A panic fails all queues for good, and is told to `failed`.
     pub async fn run(self, end: CancellationToken, failed: watch::Sender<Option<String>>) -> Store {
         watched(self.work(&end), &self.queues, &failed).await;
+        self.budget.makes_room(0);
         self.store
     }
 
@@ -138,6 +139,10 @@ impl Overflow {
             {
                 pause.after(&error, !in_flight.writes.is_empty());
             }
+            self.budget.makes_room(match pause.is_over() {
+                true => self.room(),
+                false => 0,
+            });
             let InFlight {
                 writes,
                 leaving,
@@ -192,6 +197,12 @@ impl Overflow {
             }
         }
         Ok(())
+    }
+
+    /// Returns the bytes that the store has room for.
+    fn room(&self) -> u64 {
+        let stats = self.store.stats();
+        stats.capacity_bytes.saturating_sub(stats.used_bytes)
     }
 
     /// Returns the request that runs last of all. A queue whose pace is not known has not moved yet.

@@ -41,17 +41,20 @@ pub struct AdmissionBody<B> {
     waiting: Option<Reserve>,
     /// Of the message that is coming in. It goes back with the body if the rest never comes.
     current: Option<Admitted>,
-    /// Whether the message that is coming in has bytes behind its prefix.
-    has_bytes: bool,
+    /// Bytes of the message that is coming in, behind its prefix.
+    length: u64,
     /// When the prefix of the message that is coming in came.
     arrived: std::time::Instant,
-    stall: StallTimer,
+    /// Runs while a message is expected to move.
+    stall: Timer,
+    /// Runs while a message is in line that may not be for as long as it takes.
+    patience: Option<Timer>,
     failed: bool,
 }
 
-/// Runs while a message is expected to move.
+/// Runs from its first poll until it is disarmed.
 #[derive(Debug)]
-struct StallTimer {
+struct Timer {
     timeout: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     armed: bool,
@@ -59,11 +62,8 @@ struct StallTimer {
 
 impl<B> AdmissionBody<B> {
     pub(super) fn new(inner: B, gate: Gate, policy: Policy, permits: MessagePermits) -> Self {
-        let stall = StallTimer {
-            timeout: gate.progress_timeout,
-            sleep: None,
-            armed: false,
-        };
+        let stall = Timer::new(gate.progress_timeout);
+        let patience = (policy == Policy::WaitForRoom).then(|| Timer::new(gate.unary_wait));
         Self {
             inner,
             gate,
@@ -74,9 +74,10 @@ impl<B> AdmissionBody<B> {
             scanned: 0,
             waiting: None,
             current: None,
-            has_bytes: false,
+            length: 0,
             arrived: std::time::Instant::now(),
             stall,
+            patience,
             failed: false,
         }
     }
@@ -85,13 +86,25 @@ impl<B> AdmissionBody<B> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
         loop {
             if let Some(reserve) = &mut self.waiting {
-                let permit = ready!(Pin::new(reserve).poll(cx)).map_err(exhausted)?;
+                let permit = match Pin::new(reserve).poll(cx) {
+                    Poll::Ready(permit) => permit,
+                    Poll::Pending => {
+                        let Some(patience) = &mut self.patience else {
+                            return Poll::Pending;
+                        };
+                        ready!(patience.poll(cx));
+                        // Out of line, so that its own place does not refuse it.
+                        self.waiting = None;
+                        self.gate.budget.try_reserve(self.length)
+                    }
+                };
+                let permit = permit.map_err(exhausted)?;
                 self.waiting = None;
                 self.current = Some(Admitted {
                     permit,
                     arrived: self.arrived,
                 });
-                if self.has_bytes {
+                if self.length > 0 {
                     return Poll::Ready(Ok(self.hand_on()));
                 }
             }
@@ -108,8 +121,11 @@ impl<B> AdmissionBody<B> {
                 // A compressed message is tonic's to refuse.
                 Some(FrameEvent::Prefix { length, .. }) => {
                     self.arrived = std::time::Instant::now();
-                    self.has_bytes = length > 0;
-                    match self.gate.admit(length.into(), self.policy)? {
+                    self.length = length.into();
+                    if let Some(patience) = &mut self.patience {
+                        patience.armed = false;
+                    }
+                    match self.gate.admit(self.length, self.policy)? {
                         Verdict::Free => {}
                         Verdict::Admitted(permit) => {
                             self.current = Some(Admitted {
@@ -122,7 +138,7 @@ impl<B> AdmissionBody<B> {
                             continue;
                         }
                     }
-                    if self.has_bytes {
+                    if self.length > 0 {
                         return Poll::Ready(Ok(self.hand_on()));
                     }
                 }
@@ -216,7 +232,15 @@ where
     }
 }
 
-impl StallTimer {
+impl Timer {
+    fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            sleep: None,
+            armed: false,
+        }
+    }
+
     /// Resolves when the time is up since the first call after it was disarmed.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timeout = self.timeout;

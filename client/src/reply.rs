@@ -31,8 +31,14 @@ pub struct Timings {
 /// Where the time went in the server, as it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerTimings {
-    /// Waiting for a batch and for the device.
+    /// Waiting for a batch and for the device, and for what the next three tell.
     pub queue: Duration,
+    /// Of that, waiting for the model's weights to come into memory; zero where they were there.
+    pub residency: Duration,
+    /// Of that, for how long the inputs were left on disk; absent where they stayed in memory.
+    pub parked: Option<Duration>,
+    /// Of that, how long their way back took; absent where they stayed in memory.
+    pub onboard: Option<Duration>,
     /// Copying inputs to the device.
     pub h2d: Duration,
     /// In the model.
@@ -90,6 +96,9 @@ impl Reply {
         };
         Some(ServerTimings {
             queue: duration("forebay_queue_ns")?,
+            residency: duration("forebay_residency_ns").unwrap_or_default(),
+            parked: duration("forebay_parked_ns"),
+            onboard: duration("forebay_onboard_ns"),
             h2d: duration("forebay_h2d_ns")?,
             compute: duration("forebay_compute_ns")?,
             d2h: duration("forebay_d2h_ns")?,

@@ -43,6 +43,15 @@ pub struct Report {
 pub struct ServerSums {
     /// Waiting for a batch and for the device.
     pub queue_ms: f64,
+    /// Of that, waiting for the model's weights.
+    #[serde(default)]
+    pub residency_ms: f64,
+    /// Of that, for how long inputs were left on disk.
+    #[serde(default)]
+    pub parked_ms: f64,
+    /// Of that, how long their ways back took.
+    #[serde(default)]
+    pub onboard_ms: f64,
     /// Copying inputs to the device.
     pub h2d_ms: f64,
     /// Running the model.
@@ -140,8 +149,15 @@ fn text(report: &Report) -> String {
     let server = match report.server {
         None => "the server does not say where the time went".to_owned(),
         Some(sums) => format!(
-            "in the server, ms, added up: queue {:.3}, h2d {:.3}, compute {:.3}, d2h {:.3}",
-            sums.queue_ms, sums.h2d_ms, sums.compute_ms, sums.d2h_ms
+            "in the server, ms, added up: queue {:.3} (weights {:.3}, on disk {:.3}, back {:.3}), \
+             h2d {:.3}, compute {:.3}, d2h {:.3}",
+            sums.queue_ms,
+            sums.residency_ms,
+            sums.parked_ms,
+            sums.onboard_ms,
+            sums.h2d_ms,
+            sums.compute_ms,
+            sums.d2h_ms
         ),
     };
     format!(
@@ -158,8 +174,12 @@ fn text(report: &Report) -> String {
 
 impl ServerSums {
     fn with((sums, one): (Self, ServerTimings)) -> Self {
+        let disk = |time: Option<Duration>| millis(time.unwrap_or_default());
         Self {
             queue_ms: sums.queue_ms + millis(one.queue),
+            residency_ms: sums.residency_ms + millis(one.residency),
+            parked_ms: sums.parked_ms + disk(one.parked),
+            onboard_ms: sums.onboard_ms + disk(one.onboard),
             h2d_ms: sums.h2d_ms + millis(one.h2d),
             compute_ms: sums.compute_ms + millis(one.compute),
             d2h_ms: sums.d2h_ms + millis(one.d2h),

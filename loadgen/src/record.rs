@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use forebay_client::Code;
+use forebay_client::{Code, ServerTimings};
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +23,16 @@ pub enum Outcome {
 }
 
 /// Where the server says that its time went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stages {
     /// Waiting for a batch and for the device.
     pub queue: Duration,
+    /// Of that, waiting for the model's weights; zero where they were in memory.
+    pub residency: Duration,
+    /// Of that, for how long the inputs were left on disk, if they were there.
+    pub parked: Option<Duration>,
+    /// Of that, how long their way back took.
+    pub onboard: Option<Duration>,
     /// Copying the inputs to the device.
     pub h2d: Duration,
     /// Running the model.
@@ -68,6 +74,29 @@ impl Record {
     /// Returns how late the send was.
     pub fn lag(&self) -> Option<Duration> {
         Some(self.sent?.saturating_sub(self.intended))
+    }
+}
+
+impl From<ServerTimings> for Stages {
+    fn from(timings: ServerTimings) -> Self {
+        let ServerTimings {
+            queue,
+            residency,
+            parked,
+            onboard,
+            h2d,
+            compute,
+            d2h,
+        } = timings;
+        Self {
+            queue,
+            residency,
+            parked,
+            onboard,
+            h2d,
+            compute,
+            d2h,
+        }
     }
 }
 

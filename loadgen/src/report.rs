@@ -16,7 +16,7 @@ pub use distribution::{Distribution, PercentileReport};
 
 use crate::{
     schedule::Arrivals,
-    stats::{Backlog, Counts, StageLatencies, Window},
+    stats::{Backlog, Counts, Latencies, StageLatencies, Window},
     verdict::Verdict,
 };
 
@@ -202,6 +202,9 @@ pub struct ServerReport {
     pub statistics: Option<StatisticsReport>,
     /// Stages as told with each answer, in the order of the path; empty unless asked for.
     pub stages: Vec<StageReport>,
+    /// Of the first of them, waiting for weights or a disk, over the answers that did.
+    #[serde(default)]
+    pub waits: Vec<StageReport>,
 }
 
 /// What a model's statistics gained.
@@ -331,10 +334,26 @@ impl StageReport {
             ("d2h", &stages.d2h),
             ("network + client", &stages.rest),
         ];
-        let report = |(stage, latencies): (&str, _)| Self {
+        named.map(Self::of).into()
+    }
+
+    /// Reports what of the waiting was for weights or a disk, where any of it was.
+    pub fn waits(stages: &StageLatencies) -> Vec<Self> {
+        let named = [
+            ("of queue: weights", &stages.residency),
+            ("of queue: on disk", &stages.parked),
+            ("of queue: from disk", &stages.onboard),
+        ];
+        let had = named
+            .into_iter()
+            .filter(|(_, latencies)| latencies.samples() > 0);
+        had.map(Self::of).collect()
+    }
+
+    fn of((stage, latencies): (&str, &Latencies)) -> Self {
+        Self {
             stage: stage.to_owned(),
             latency: Distribution::from(latencies),
-        };
-        named.into_iter().map(report).collect()
+        }
     }
 }

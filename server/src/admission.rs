@@ -11,7 +11,10 @@ mod ledger;
 mod permit;
 mod reserve;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -60,10 +63,13 @@ pub enum Error {
     },
 }
 
+/// A ledger whose waiters are sent their permits.
+type Waiters = Ledger<oneshot::Sender<Permit>>;
+
 #[derive(Debug)]
 struct Shared {
     name: &'static str,
-    ledger: Mutex<Ledger<oneshot::Sender<Permit>>>,
+    ledger: Mutex<Waiters>,
     /// Told whenever `used` comes down to zero.
     empty: Notify,
     watch: OnceLock<Watch>,
@@ -75,6 +81,8 @@ struct Watch {
     high: u64,
     low: u64,
     told: Arc<Notify>,
+    /// Bytes that it can make free yet.
+    room: AtomicU64,
 }
 
 impl Budget {
@@ -96,7 +104,19 @@ impl Budget {
     /// no more than `low` are. Call it once.
     pub fn watch(&self, high: u64, low: u64, told: Arc<Notify>) {
         // The first one is the one.
-        let _known = self.shared.watch.set(Watch { high, low, told });
+        let _known = self.shared.watch.set(Watch {
+            high,
+            low,
+            told,
+            room: AtomicU64::new(0),
+        });
+    }
+
+    /// Notes how many bytes who [watches](Self::watch) can make free yet; 0, if it cannot now.
+    pub fn makes_room(&self, bytes: u64) {
+        if let Some(watch) = self.shared.watch.get() {
+            watch.room.store(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Takes `bytes`, waiting in line for as long as they do not fit.
@@ -110,17 +130,29 @@ impl Budget {
     /// A dropped future leaves the line and takes nothing.
     pub fn reserve(&self, bytes: u64) -> Reserve {
         let mut ledger = self.lock();
-        if bytes > ledger.capacity() {
-            return Reserve::refused(self.too_large(bytes, ledger.capacity()));
+        match self.take(&mut ledger, bytes) {
+            Ok(permit) => Reserve::granted(permit),
+            Err(Error::Exhausted { .. }) => self.enqueue(&mut ledger, bytes),
+            Err(too_large) => Reserve::refused(too_large),
         }
-        if ledger.try_reserve(bytes) {
-            self.risen(&ledger);
-            return Reserve::granted(Permit::new(self.clone(), bytes));
+    }
+
+    /// Takes `bytes`, and waits in line only where [room is made](Self::makes_room) for all that are in
+    /// line, and no more than the capacity is.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] if they do not fit now and waiting is of no use, [`Error::TooLarge`] if they
+    /// never can.
+    pub fn reserve_if_room_is_made(&self, bytes: u64) -> Result<Reserve, Error> {
+        let mut ledger = self.lock();
+        let watch = self.shared.watch.get();
+        let room = watch.map_or(0, |watch| watch.room.load(Ordering::Relaxed));
+        let in_line = ledger.queued().saturating_add(bytes);
+        let may_wait = room > 0 && in_line <= room.min(ledger.capacity());
+        match self.take(&mut ledger, bytes) {
+            Err(Error::Exhausted { .. }) if may_wait => Ok(self.enqueue(&mut ledger, bytes)),
+            taken => taken.map(Reserve::granted),
         }
-        let (granted, grant) = oneshot::channel();
-        let ticket = ledger.enqueue(bytes, granted);
-        self.risen(&ledger);
-        Reserve::waiting(self.clone(), ticket, grant)
     }
 
     /// Takes `bytes` if they fit at once and nobody is in line for the budget.
@@ -128,22 +160,36 @@ impl Budget {
     /// # Errors
     /// [`Error::Exhausted`] if they do not fit now, [`Error::TooLarge`] if they never can.
     pub fn try_reserve(&self, bytes: u64) -> Result<Permit, Error> {
-        let mut ledger = self.lock();
-        let capacity = ledger.capacity();
+        self.take(&mut self.lock(), bytes)
+    }
+
+    fn take(&self, ledger: &mut Waiters, bytes: u64) -> Result<Permit, Error> {
+        let (budget, capacity, requested) = (self.shared.name, ledger.capacity(), bytes);
         if bytes > capacity {
-            return Err(self.too_large(bytes, capacity));
+            return Err(Error::TooLarge {
+                budget,
+                requested,
+                capacity,
+            });
         }
         if ledger.try_reserve(bytes) {
-            self.risen(&ledger);
+            self.risen(ledger);
             return Ok(Permit::new(self.clone(), bytes));
         }
         self.tell_above(ledger.used().saturating_add(bytes));
         Err(Error::Exhausted {
-            budget: self.shared.name,
-            requested: bytes,
+            budget,
+            requested,
             used: ledger.used(),
             capacity,
         })
+    }
+
+    fn enqueue(&self, ledger: &mut Waiters, bytes: u64) -> Reserve {
+        let (granted, grant) = oneshot::channel();
+        let ticket = ledger.enqueue(bytes, granted);
+        self.risen(ledger);
+        Reserve::waiting(self.clone(), ticket, grant)
     }
 
     /// Takes `bytes` even if that overdraws the budget; reservations then wait until the debt is
@@ -207,7 +253,7 @@ impl Budget {
         self.hand_out(grants);
     }
 
-    fn risen(&self, ledger: &Ledger<oneshot::Sender<Permit>>) {
+    fn risen(&self, ledger: &Waiters) {
         self.tell_above(ledger.wanted());
     }
 
@@ -219,7 +265,7 @@ impl Budget {
         }
     }
 
-    fn fallen(&self, before: u64, ledger: &Ledger<oneshot::Sender<Permit>>) {
+    fn fallen(&self, before: u64, ledger: &Waiters) {
         if let Some(watch) = self.shared.watch.get()
             && before > watch.low
             && ledger.used() <= watch.low
@@ -237,16 +283,7 @@ impl Budget {
         }
     }
 
-    fn too_large(&self, requested: u64, capacity: u64) -> Error {
-        let budget = self.shared.name;
-        Error::TooLarge {
-            budget,
-            requested,
-            capacity,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ledger<oneshot::Sender<Permit>>> {
+    fn lock(&self) -> MutexGuard<'_, Waiters> {
         // Nothing that holds the lock can panic half way through a change.
         self.shared
             .ledger

@@ -109,7 +109,8 @@ pub enum Error {
         /// What the device says.
         reason: String,
     },
-    /// The model's device has failed, while the request was queued or before.
+    /// The model's device, or what parks its requests, has failed, while the request was queued or
+    /// before.
     #[error("model '{model}' is not at ready state: {reason}")]
     DeviceLost {
         /// The model.

@@ -1,7 +1,7 @@
 //! Figures of what the server does and holds, for a collector of OpenTelemetry metrics.
 //!
 //! Nothing is counted here. When figures are due, the instruments read the snapshots that the parts
-//! give of themselves: budget, queues, statistics, store.
+//! give of themselves, one of each: budget, queues, statistics, store.
 //!
 //! Invariant: nothing here runs on the path of a request, and a collector that is slow or gone costs
 //! figures only.
@@ -29,7 +29,10 @@ use crate::{admission::Budget, registry::Registry};
 mod figure;
 mod host;
 mod model;
+mod snapshots;
 mod spill;
+
+use snapshots::Snapshots;
 
 /// Sends figures to a collector, from time to time.
 ///
@@ -116,7 +119,7 @@ impl Metrics {
         self.observe(spill::FIGURES, move || store.stats());
     }
 
-    fn observe<S: 'static>(
+    fn observe<S: Send + Sync + 'static>(
         &self,
         figures: &'static [figure::Figure<S>],
         snapshot: impl Fn() -> S + Send + Sync + 'static,
@@ -124,9 +127,9 @@ impl Metrics {
         let Some(meter) = &self.0 else {
             return;
         };
-        let snapshot = Arc::new(snapshot);
+        let snapshots = Snapshots::new(snapshot);
         for figure in figures {
-            figure.register(meter, Arc::clone(&snapshot));
+            figure.register(meter, snapshots.reader());
         }
     }
 }

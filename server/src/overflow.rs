@@ -10,17 +10,19 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use forebay_spill::{Class, Error as SpillError, OpenError, Store};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 mod cargo;
 mod config;
 mod marks;
 mod pause;
+mod watched;
 
 use crate::{
     admission::Budget,
@@ -33,6 +35,7 @@ use cargo::Accepted;
 pub use config::Config;
 use marks::Marks;
 use pause::Pause;
+use watched::watched;
 
 /// Parks requests, and brings them back.
 #[derive(Debug)]
@@ -69,24 +72,36 @@ struct Arrived {
 }
 
 impl Overflow {
-    /// Opens the store. Blocks until each disk has proven to work. Returns `None` where the
-    /// configuration names no folder.
+    /// Opens the store, for messages of up to `max_message_bytes`. Blocks until each disk has proven to
+    /// work. Returns `None` where the configuration names no folder.
     ///
     /// # Errors
     /// A folder or an engine cannot be used.
-    pub fn open(config: &Config, pool: Pool) -> Result<Option<Store>, OpenError> {
+    pub fn open(
+        config: &Config,
+        max_message_bytes: u64,
+        pool: Pool,
+    ) -> Result<Option<Store>, OpenError> {
         if config.dirs.is_empty() {
             return Ok(None);
         }
-        Store::open(config.store(), pool).map(Some)
+        Store::open(config.store(max_message_bytes), pool).map(Some)
     }
 
-    /// Joins a store with the budget that it relieves and the queues whose requests it parks.
-    pub fn new(store: Store, config: &Config, budget: Budget, queues: Vec<Arc<Scheduler>>) -> Self {
+    /// Joins a store, opened for messages of up to `max_message_bytes`, with the budget that it relieves
+    /// and the queues whose requests it parks.
+    pub fn new(
+        store: Store,
+        config: &Config,
+        max_message_bytes: u64,
+        budget: Budget,
+        queues: Vec<Arc<Scheduler>>,
+    ) -> Self {
         let signal = Arc::<Signal>::default();
         let floor_bytes = config.min_tensor.as_u64().max(1);
+        let most_bytes = config.store(max_message_bytes).write_queue_bytes;
         for queue in &queues {
-            queue.allow_parking(floor_bytes, Arc::clone(&signal));
+            queue.allow_parking(floor_bytes, most_bytes, Arc::clone(&signal));
         }
         let (high, low) = (config.high_percent, config.low_percent);
         let marks = Marks::new(budget.capacity(), high, low, queues.len());
@@ -107,8 +122,14 @@ impl Overflow {
     }
 
     /// Parks and brings back until `end`, which is to come when the queues have ended. Returns the
-    /// store, whose drop blocks.
-    pub async fn run(self, end: CancellationToken) -> Store {
+    /// store, whose drop blocks. A panic fails all queues for good, and is told to `failed`.
+    pub async fn run(self, end: CancellationToken, failed: watch::Sender<Option<String>>) -> Store {
+        watched(self.work(&end), &self.queues, &failed).await;
+        self.budget.makes_room(0);
+        self.store
+    }
+
+    async fn work(&self, end: &CancellationToken) {
         let mut in_flight = InFlight::default();
         let mut pause = Pause::default();
         loop {
@@ -118,13 +139,17 @@ impl Overflow {
             {
                 pause.after(&error, !in_flight.writes.is_empty());
             }
+            self.budget.makes_room(match pause.is_over() {
+                true => self.room(),
+                false => 0,
+            });
             let InFlight {
                 writes,
                 leaving,
                 reads,
             } = &mut in_flight;
             tokio::select! {
-                () = end.cancelled() => return self.store,
+                () = end.cancelled() => return,
                 () = self.signal.moved.notified() => {}
                 Some(Written { bytes, outcome }) = writes.next() => {
                     *leaving -= bytes;
@@ -174,6 +199,12 @@ impl Overflow {
         Ok(())
     }
 
+    /// Returns the bytes that the store has room for.
+    fn room(&self) -> u64 {
+        let stats = self.store.stats();
+        stats.capacity_bytes.saturating_sub(stats.used_bytes)
+    }
+
     /// Returns the request that runs last of all. A queue whose pace is not known has not moved yet.
     fn runs_last(&self) -> Option<(&Scheduler, Ticket)> {
         let horizon = self.marks.near;
@@ -196,7 +227,7 @@ impl Overflow {
                 false => Class::Prefetch,
             };
             for ticket in queue.first_away(self.marks.horizon(self.budget.used())) {
-                let Some(stowed) = queue.fetch(ticket) else {
+                let Some(stowed) = queue.fetch(ticket, Instant::now()) else {
                     continue;
                 };
                 let inputs = cargo::onboard(&self.store, &self.budget, class, stowed);

@@ -69,7 +69,7 @@ pub struct Timings {
     pub stages: Option<Stages>,
 }
 
-/// How long a request's inputs were on disk, with the ways there and back.
+/// How long a request's inputs were on disk, with the ways there and back: the last time.
 #[derive(Debug, Clone, Copy)]
 pub struct Parking {
     /// When they left memory.
@@ -78,6 +78,17 @@ pub struct Parking {
     pub fetched: Instant,
     /// When they were back.
     pub until: Instant,
+    /// The times before, added up.
+    pub earlier: Stays,
+}
+
+/// Times on disk, added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stays {
+    /// How long inputs were left there.
+    pub parked: Duration,
+    /// How long their ways back took.
+    pub onboard: Duration,
 }
 
 /// When the stages of a batch ended, and what they took on the device.
@@ -116,14 +127,24 @@ impl Timings {
 }
 
 impl Parking {
-    /// Returns how long its inputs were left on disk.
-    pub fn parked(&self) -> Duration {
-        self.fetched.saturating_duration_since(self.from)
+    /// Returns it with the times before, of which `last` was the last.
+    #[must_use]
+    pub fn after(mut self, last: Option<Self>) -> Self {
+        self.earlier = last.map_or(self.earlier, |last| Stays {
+            parked: last.parked(),
+            onboard: last.onboard(),
+        });
+        self
     }
 
-    /// Returns how long their way back took.
+    /// Returns how long its inputs were left on disk, all times together.
+    pub fn parked(&self) -> Duration {
+        self.earlier.parked + self.fetched.saturating_duration_since(self.from)
+    }
+
+    /// Returns how long their ways back took, all times together.
     pub fn onboard(&self) -> Duration {
-        self.until.saturating_duration_since(self.fetched)
+        self.earlier.onboard + self.until.saturating_duration_since(self.fetched)
     }
 }
 
@@ -216,6 +237,28 @@ impl Drop for Reply {
         if let Some(sender) = self.sender.take() {
             let _unwanted = sender.send(Err(Error::Lost));
         }
+    }
+}
+
+#[cfg(test)]
+impl Job {
+    /// Makes a job of one row, and where its answer comes.
+    pub(crate) fn of(
+        inputs: Vec<Option<Tensor>>,
+    ) -> (Self, oneshot::Receiver<Result<Answer, Error>>) {
+        let (reply, answer) = Reply::channel();
+        let job = Self {
+            model: "m".to_owned(),
+            inputs,
+            rows: 1,
+            deadline: None,
+            sequence: None,
+            life: None,
+            permit: None,
+            timings: Timings::new(Instant::now()),
+            reply,
+        };
+        (job, answer)
     }
 }
 

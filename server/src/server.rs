@@ -44,8 +44,8 @@ pub struct Server {
     devices: Devices,
     tracer: Tracer,
     overflow: Option<Overflow>,
-    /// The latest reason of a device that has failed for good.
-    failed: watch::Receiver<Option<String>>,
+    /// The latest reason of a device, or of what parks requests, that has failed for good.
+    failed: watch::Sender<Option<String>>,
 }
 
 /// The server cannot start, or has ended in disorder.
@@ -66,8 +66,8 @@ pub enum Error {
     /// Loading panicked.
     #[error("loading the models panicked; see the log")]
     Loading,
-    /// A device has failed for good, and the configuration says to end then. What was accepted is
-    /// answered.
+    /// A device, or what parks requests, has failed for good, and the configuration says to end then.
+    /// What was accepted is answered.
     #[error("the server has ended, as device.on_failure says: {reason}")]
     DeviceFailed {
         /// What the device says.
@@ -86,7 +86,8 @@ impl Server {
         // Idle slabs may take an eighth of what requests may, as long as those leave it.
         let pool = Pool::within(bytes(budget.capacity() / 8), bytes(budget.capacity()));
         let (spill, of_store) = (config.spill.clone(), pool.clone());
-        let open = move || Overflow::open(&spill, of_store);
+        let longest = config.admission.max_message_bytes.as_u64();
+        let open = move || Overflow::open(&spill, longest, of_store);
         let store = off_the_workers("fb-spill", open).await??;
         let settings = config.device.clone();
         let of_host = pool.clone();
@@ -103,7 +104,7 @@ impl Server {
             .filter_map(|entry| registry::places(&devices, &entry.settings.instances).ok())
             .map(|places| places.len())
             .sum();
-        let (tell_failed, failed) = watch::channel(None);
+        let failed = watch::Sender::new(None);
         let loader = Loader {
             devices: devices.clone(),
             pool: pool.clone(),
@@ -117,14 +118,14 @@ impl Server {
                 config.registry.weights_budget(),
                 config.registry.residency_turn,
             )),
-            failed: tell_failed,
+            failed: failed.clone(),
         };
         let load = move || Registry::load(scanned, &loader);
         let registry = off_the_workers("fb-load", load).await?;
         let registry = registry.map_err(Error::Thread)?;
         let overflow = store.map(|store| {
             let queues = registry.queues();
-            Overflow::new(store, &config.spill, budget.clone(), queues)
+            Overflow::new(store, &config.spill, longest, budget.clone(), queues)
         });
         Ok(Self {
             config,
@@ -184,8 +185,8 @@ impl Server {
         let memory = (self.budget, self.pool);
         let routes = grpc::routes(service, &health, memory, &self.config.admission);
         let gone = async {
-            let watched =
-                watch_devices(self.failed.clone(), &health, self.config.device.on_failure);
+            let failed = self.failed.subscribe();
+            let watched = watch_failures(failed, &health, self.config.device.on_failure);
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = watched => shutdown.cancel(),
@@ -195,7 +196,7 @@ impl Server {
         // Until the queues are empty, and so longer than there are connections.
         let ended = CancellationToken::new();
         let overflow = self.overflow.map(|overflow| {
-            let run = overflow.run(ended.clone());
+            let run = overflow.run(ended.clone(), self.failed.clone());
             AbortOnDropHandle::new(tokio::spawn(run))
         });
         let serving = transport::serve(listener, routes, &self.config.transport, shutdown.clone());
@@ -223,13 +224,13 @@ impl Server {
     }
 }
 
-/// Tells of the first device that fails, and returns where the server is to end then; else never.
-async fn watch_devices(
+/// Tells of the first part that fails, and returns where the server is to end then; else never.
+async fn watch_failures(
     mut failed: watch::Receiver<Option<String>>,
     health: &Health,
     on_failure: OnFailure,
 ) {
-    // Without a sender there is no device that could fail.
+    // Without a sender there is nothing that could fail.
     if failed.wait_for(Option::is_some).await.is_ok() {
         health.set(false).await;
         if on_failure == OnFailure::Exit {

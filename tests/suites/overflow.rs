@@ -1,11 +1,19 @@
 //! More requests than memory holds, with a disk to spill to.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use bytesize::ByteSize;
+use forebay_client::{Client, Code, Request, tensor};
+use forebay_server::executor::Mode;
 use forebay_tests::{
-    harness::{Process, until},
+    harness::{Process, TestServer, echo, until, within},
     overload::{Outcome, Overload},
 };
+use futures_util::future::join_all;
 use tempfile::TempDir;
 
 /// Ten times the budget at once.
@@ -128,6 +136,55 @@ async fn killed_while_it_spills_it_leaves_nothing_behind() {
     };
     assert_eq!(few.run(&again).await.unwrap().right, 4 * LOAD.streams);
     stop(again).await;
+}
+
+/// Serves `echo` with a budget of 16 requests and a disk in `dirs`, and makes 30 unary calls at once.
+/// Returns how many were answered; the others were refused.
+async fn answered_of_30_calls(dirs: Vec<PathBuf>) -> usize {
+    let server = TestServer::builder()
+        .with_model("echo", &echo("echo", "TYPE_INT32", ""), None)
+        .with_host_bytes((16 * 257) << 10)
+        .with_simulated(Duration::ZERO, Duration::from_millis(50), Duration::ZERO)
+        .with_mode(Mode::Inline)
+        .with_config(|config| {
+            config.admission.unary_wait = Duration::from_secs(60);
+            config.spill.dirs = dirs;
+            config.spill.capacity = ByteSize::mib(64);
+            config.spill.min_free = ByteSize::mib(1);
+        })
+        .start()
+        .await;
+    let client = server.client().await;
+    let calls = (0..30).map(|seed| call(&client, seed));
+    let answers = within(join_all(calls)).await;
+    server.stop().await;
+    answers.into_iter().filter(|answered| *answered).count()
+}
+
+/// Returns whether the call was answered, and rightly, rather than refused.
+async fn call(client: &Client, seed: i32) -> bool {
+    let values = vec![seed; 64 << 10];
+    let input = tensor::from_slice("x", &values, [64 << 10]).unwrap();
+    match client.infer(Request::new("echo").with_input(input)).await {
+        Ok(reply) => {
+            assert_eq!(tensor::to_vec::<i32>(&reply.outputs()[0]).unwrap(), values);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_unary_calls_is_refused_only_without_a_disk() {
+    assert!(answered_of_30_calls(Vec::new()).await < 30);
+    let (folder, _) = disk("");
+    assert_eq!(
+        answered_of_30_calls(vec![folder.path().to_owned()]).await,
+        30
+    );
 }
 
 #[tokio::test]

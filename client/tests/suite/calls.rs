@@ -41,12 +41,27 @@ async fn an_inference_brings_outputs_id_and_timings_in_order() {
     let timings = reply.timings();
     assert!(timings.reserved < timings.sent && timings.sent < timings.first_byte);
     assert!(timings.first_byte < timings.done);
+    let nanos = Duration::from_nanos;
     let expected = ServerTimings {
-        queue: Duration::from_nanos(1),
-        h2d: Duration::from_nanos(2),
-        compute: Duration::from_nanos(3),
-        d2h: Duration::from_nanos(4),
+        queue: nanos(1),
+        h2d: nanos(2),
+        compute: nanos(3),
+        d2h: nanos(4),
+        residency: Duration::ZERO,
+        parked: None,
+        onboard: None,
     };
+    assert_eq!(reply.server_timings(), Some(expected));
+    let on_disk = crate::scripted::request(&[])
+        .with_parameter("was_on_disk", forebay_client::Parameter::Bool(true))
+        .with_server_timings();
+    let expected = ServerTimings {
+        residency: nanos(5),
+        parked: Some(nanos(6)),
+        onboard: Some(nanos(7)),
+        ..expected
+    };
+    let reply = client.infer(on_disk).await.unwrap();
     assert_eq!(reply.server_timings(), Some(expected));
 }
 

@@ -4,10 +4,10 @@ const MS: Duration = Duration::from_millis(1);
 
 fn stages(h2d: u32, compute: u32, d2h: u32) -> Stages {
     Stages {
-        queue: Duration::ZERO,
         h2d: h2d * MS,
         compute: compute * MS,
         d2h: d2h * MS,
+        ..Stages::default()
     }
 }
 

@@ -109,12 +109,7 @@ async fn answer(ticket: Result<Ticket, InferError>, deadline: Instant) -> Result
 }
 
 fn stages(reply: &Reply) -> Option<Stages> {
-    reply.server_timings().map(|server| Stages {
-        queue: server.queue,
-        h2d: server.h2d,
-        compute: server.compute,
-        d2h: server.d2h,
-    })
+    reply.server_timings().map(Stages::from)
 }
 
 /// Returns what the pipelines of `model` did so far, over its versions.

@@ -221,7 +221,10 @@ fn stages(out: &mut String, report: &Report) -> fmt::Result {
     out.push_str("<h2>Where the time goes</h2>\n");
     bar(out, &means)?;
     if !told.is_empty() {
-        table(out, "stage, ms", &told)?;
+        let waits = server.waits.iter();
+        let waits = waits.map(|wait| (&*wait.stage, &wait.latency));
+        let rows: Vec<_> = told.into_iter().chain(waits).collect();
+        table(out, "stage, ms", &rows)?;
     }
     if let Some(statistics) = &server.statistics {
         writeln!(

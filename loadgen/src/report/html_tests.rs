@@ -34,6 +34,7 @@ fn records(count: u64) -> Vec<Record> {
                     h2d: took / 16,
                     compute: took / 2,
                     d2h: took / 16,
+                    ..Stages::default()
                 }),
             }
         })
@@ -80,6 +81,11 @@ fn report(records: &[Record]) -> Report {
                 .stages
                 .as_ref()
                 .map(StageReport::all)
+                .unwrap_or_default(),
+            waits: summary
+                .stages
+                .as_ref()
+                .map(StageReport::waits)
                 .unwrap_or_default(),
         },
         client: ClientReport::default(),

@@ -140,7 +140,7 @@ fn server(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     if !report.server.stages.is_empty() {
         writeln!(f)?;
         header(f, "stage, ms")?;
-        for stage in &report.server.stages {
+        for stage in report.server.stages.iter().chain(&report.server.waits) {
             row(f, &stage.stage, &stage.latency)?;
         }
     }

@@ -68,6 +68,11 @@ pub(super) fn report(
                 .as_ref()
                 .map(StageReport::all)
                 .unwrap_or_default(),
+            waits: summary
+                .stages
+                .as_ref()
+                .map(StageReport::waits)
+                .unwrap_or_default(),
         },
         client,
         series_width_s: width.as_secs_f64(),

@@ -38,6 +38,12 @@ pub struct Summary {
 pub struct StageLatencies {
     /// Waiting for a batch and for the device.
     pub queue: Latencies,
+    /// Of that, waiting for the model's weights, over answers that did.
+    pub residency: Latencies,
+    /// Of that, for how long inputs were left on disk, over answers whose were.
+    pub parked: Latencies,
+    /// Of that, how long their ways back took.
+    pub onboard: Latencies,
     /// Copying the inputs to the device.
     pub h2d: Latencies,
     /// Running the model.
@@ -132,6 +138,16 @@ impl Summary {
         if let Some(stages) = record.stages {
             let all = self.stages.get_or_insert_default();
             all.queue.record(stages.queue);
+            let waited = Some(stages.residency).filter(|time| !time.is_zero());
+            for (latencies, time) in [
+                (&mut all.residency, waited),
+                (&mut all.parked, stages.parked),
+                (&mut all.onboard, stages.onboard),
+            ] {
+                if let Some(time) = time {
+                    latencies.record(time);
+                }
+            }
             all.h2d.record(stages.h2d);
             all.compute.record(stages.compute);
             all.d2h.record(stages.d2h);

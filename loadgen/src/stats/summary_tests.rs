@@ -2,7 +2,7 @@ use forebay_client::Code;
 use proptest::prelude::*;
 
 use super::*;
-use crate::stats::QUANTILES;
+use crate::{record::Stages, report::StageReport, stats::QUANTILES};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -149,4 +149,37 @@ proptest! {
             prop_assert_eq!(percentile.value.is_some(), given);
         }
     }
+}
+
+#[test]
+fn the_disk_counts_only_for_answers_that_were_there() {
+    let with = |number, parked| Record {
+        stages: Some(Stages {
+            queue: ms(5),
+            parked,
+            onboard: parked.map(|_| ms(1)),
+            ..Stages::default()
+        }),
+        ..record(number, 0, 0, 10, Outcome::Ok)
+    };
+    let records = [with(0, Some(ms(3))), with(1, None)];
+    let stages = Summary::of(&records, Duration::ZERO, None, ms(1000))
+        .stages
+        .unwrap();
+    let samples = [
+        &stages.queue,
+        &stages.parked,
+        &stages.onboard,
+        &stages.residency,
+    ];
+    assert_eq!(samples.map(Latencies::samples), [2, 1, 1, 0]);
+    // What is within the queue's time counts once.
+    assert!(stages.rest.mean().unwrap().abs_diff(ms(5)) < Duration::from_micros(10));
+    let told = StageReport::waits(&stages)
+        .into_iter()
+        .map(|wait| wait.stage);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        ["of queue: on disk", "of queue: from disk"]
+    );
 }

@@ -92,12 +92,7 @@ fn answered(reply: &Reply) -> Answer {
         first: Some(timings.first_byte),
         done: timings.done,
         outcome: Outcome::Ok,
-        stages: reply.server_timings().map(|server| Stages {
-            queue: server.queue,
-            h2d: server.h2d,
-            compute: server.compute,
-            d2h: server.d2h,
-        }),
+        stages: reply.server_timings().map(Stages::from),
     }
 }
 

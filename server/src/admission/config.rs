@@ -16,6 +16,10 @@ pub struct Config {
     /// How long a message may stand still between two of its bytes. Defaults to 30 s.
     #[serde(with = "humantime_serde")]
     pub progress_timeout: Duration,
+    /// How long a unary call may wait for memory, where requests go to disk to make room. Defaults to
+    /// 1 s.
+    #[serde(with = "humantime_serde")]
+    pub unary_wait: Duration,
 }
 
 impl Default for Config {
@@ -24,6 +28,7 @@ impl Default for Config {
             host_bytes: ByteSize::gib(4),
             max_message_bytes: ByteSize::mib(64),
             progress_timeout: Duration::from_secs(30),
+            unary_wait: Duration::from_secs(1),
         }
     }
 }
@@ -35,6 +40,8 @@ impl Config {
             host_bytes,
             max_message_bytes,
             progress_timeout,
+            // None is as good as any.
+            unary_wait: _,
         } = self;
         let mut faults = Vec::new();
         if max_message_bytes.as_u64() == 0 || max_message_bytes.as_u64() > u64::from(u32::MAX) {
@@ -72,6 +79,7 @@ mod tests {
             host_bytes: ByteSize::kib(1),
             max_message_bytes: ByteSize::gib(4),
             progress_timeout: Duration::ZERO,
+            ..Config::default()
         };
         assert_eq!(config.validate().len(), 3);
     }

@@ -12,6 +12,8 @@ pub(super) struct Ledger<W> {
     capacity: u64,
     used: u64,
     queue: VecDeque<Waiter<W>>,
+    /// Bytes of all that is in the queue.
+    queued: u64,
     next_ticket: u64,
 }
 
@@ -40,6 +42,7 @@ impl<W> Ledger<W> {
             capacity,
             used: 0,
             queue,
+            queued: 0,
             next_ticket: 0,
         }
     }
@@ -63,6 +66,11 @@ impl<W> Ledger<W> {
         self.queue.len()
     }
 
+    /// Returns the bytes that all in the queue wait for.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
+    }
+
     /// Takes `bytes` if they fit and nobody waits, and returns whether it did.
     pub(super) fn try_reserve(&mut self, bytes: u64) -> bool {
         let granted = self.queue.is_empty() && self.fits(bytes);
@@ -76,6 +84,7 @@ impl<W> Ledger<W> {
     pub(super) fn enqueue(&mut self, bytes: u64, waiter: W) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
+        self.queued += bytes;
         self.queue.push_back(Waiter {
             ticket,
             bytes,
@@ -100,7 +109,9 @@ impl<W> Ledger<W> {
         let Ok(index) = self.queue.binary_search_by_key(&ticket, |w| w.ticket) else {
             return Vec::new();
         };
-        self.queue.remove(index);
+        if let Some(Waiter { bytes, .. }) = self.queue.remove(index) {
+            self.queued -= bytes;
+        }
         self.grant()
     }
 
@@ -110,6 +121,7 @@ impl<W> Ledger<W> {
             && self.fits(front.bytes)
             && let Some(Waiter { bytes, waiter, .. }) = self.queue.pop_front()
         {
+            self.queued -= bytes;
             self.used += bytes;
             grants.push(Grant { waiter, bytes });
         }
@@ -196,6 +208,7 @@ mod tests {
                 }
                 prop_assert_eq!(ledger.used(), live.iter().sum::<u64>());
                 prop_assert_eq!(ledger.waiting(), waiting.len());
+                prop_assert_eq!(ledger.queued, waiting.iter().map(|(_, bytes, _)| bytes).sum::<u64>());
                 if ledger.used() > before && !overdraws {
                     prop_assert!(ledger.used() <= CAPACITY, "a grant overdrew the budget");
                 }

@@ -6,10 +6,11 @@
 //! prefix through.
 //!
 //! On `ModelStreamInfer` a message waits in line for its bytes; meanwhile the body is not read, and
-//! HTTP/2 pushes back on that one stream. Everywhere else what does not fit now is refused, since a
-//! unary caller is better served by an early answer. Messages of up to [`CONTROL_BYTES`] on methods
-//! other than the two that infer are free of admission, so that health checks and metadata are
-//! answered when the budget is full.
+//! HTTP/2 pushes back on that one stream. On `ModelInfer` it does so for a moment, and only while
+//! requests go to disk to make room. Everywhere else, and where there is no disk or none that takes
+//! more, what does not fit now is refused, since a unary caller is better served by an early answer.
+//! Messages of up to [`CONTROL_BYTES`] on methods other than the two that infer are free of admission,
+//! so that health checks and metadata are answered when the budget is full.
 
 mod body;
 mod incoming;
@@ -53,6 +54,7 @@ struct Gate {
     pool: Pool,
     max_message_bytes: u64,
     progress_timeout: Duration,
+    unary_wait: Duration,
 }
 
 /// What a method's messages do when their bytes are not free.
@@ -60,8 +62,8 @@ struct Gate {
 enum Policy {
     /// Wait in line.
     Wait,
-    /// Be refused.
-    Refuse,
+    /// Wait in line for a moment while room is made; be refused else.
+    WaitForRoom,
     /// Be refused, unless so small that they need none.
     Control,
 }
@@ -83,6 +85,7 @@ impl AdmissionLayer {
             pool,
             max_message_bytes: config.max_message_bytes.as_u64(),
             progress_timeout: config.progress_timeout,
+            unary_wait: config.unary_wait,
         };
         Self { gate }
     }
@@ -123,7 +126,7 @@ impl Policy {
     fn of(path: &str) -> Self {
         match path.rsplit('/').next() {
             Some("ModelStreamInfer") => Self::Wait,
-            Some("ModelInfer") => Self::Refuse,
+            Some("ModelInfer") => Self::WaitForRoom,
             _ => Self::Control,
         }
     }
@@ -141,7 +144,12 @@ impl Gate {
         match policy {
             Policy::Control if bytes <= CONTROL_BYTES => Ok(Verdict::Free),
             Policy::Wait => Ok(Verdict::Waits(self.budget.reserve(bytes))),
-            Policy::Control | Policy::Refuse => self
+            Policy::WaitForRoom => self
+                .budget
+                .reserve_if_room_is_made(bytes)
+                .map(Verdict::Waits)
+                .map_err(exhausted),
+            Policy::Control => self
                 .budget
                 .try_reserve(bytes)
                 .map(Verdict::Admitted)

@@ -3,12 +3,12 @@
 //! Names and units follow OpenTelemetry's conventions: no unit in a name, `By` for bytes, `s` for
 //! times, and `{things}` for what is counted.
 
-use std::sync::Arc;
-
 use opentelemetry::{
     KeyValue, Value,
     metrics::{AsyncInstrument, Meter},
 };
+
+use super::snapshots::Reader;
 
 /// A figure of snapshots `S`.
 #[derive(Debug)]
@@ -69,16 +69,12 @@ pub(super) fn by<const N: usize>(
     values.into_iter().map(point).collect()
 }
 
-impl<S: 'static> Figure<S> {
+impl<S: Send + Sync + 'static> Figure<S> {
     /// Has the figure read from a snapshot whenever it is due.
-    pub(super) fn register(
-        &self,
-        meter: &Meter,
-        snapshot: Arc<impl Fn() -> S + Send + Sync + 'static>,
-    ) {
+    pub(super) fn register(&self, meter: &Meter, snapshots: Reader<S>) {
         let (name, unit, about) = (self.name, self.unit, self.about);
         let read = self.read;
-        let points = move || read(&snapshot());
+        let points = move || read(&snapshots.next());
         // The meter keeps what it is to call; nothing is done with the instrument itself.
         match self.kind {
             Kind::Count => {

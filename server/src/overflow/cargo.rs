@@ -12,7 +12,7 @@ use futures_util::future::{Either, OptionFuture, join_all, ready};
 
 use crate::{
     admission::{Budget, Permit},
-    request::{Cargo, Input, Parking, Stowed, Unwritten},
+    request::{Cargo, Input, Parking, Stays, Stowed, Unwritten},
 };
 
 /// Inputs that the store took.
@@ -141,6 +141,7 @@ pub(super) fn onboard(
                 from,
                 fetched,
                 until,
+                earlier: Stays::default(),
             },
         ))
     }

@@ -65,18 +65,21 @@ impl Config {
         if self.dirs.is_empty() {
             return faults;
         }
-        if let Err(error) = self.store().validate() {
+        if let Err(error) = self.store(0).validate() {
             faults.push(format!("spill: {error}"));
         }
         faults
     }
 
-    /// Returns what the store is opened with.
-    pub(super) fn store(&self) -> spill::Config {
+    /// Returns what the store is opened with, where messages are of up to `max_message_bytes`.
+    pub(super) fn store(&self, max_message_bytes: u64) -> spill::Config {
         let capacity = self.capacity.as_u64();
         let mut store = spill::Config::new(self.dirs.clone());
         store.capacity_bytes = capacity;
         store.min_free_bytes = self.min_free.as_u64();
+        // The tensors of a message are parked together. It costs no memory: what waits to be written is
+        // held by the budget all the while.
+        store.write_queue_bytes = store.write_queue_bytes.max(max_message_bytes);
         // A small store need not take a whole segment of the usual size.
         store.segment_bytes = store.segment_bytes.min(capacity.next_multiple_of(1 << 20));
         store.engine = Choice::from_str(&self.engine).unwrap_or_default();
@@ -93,6 +96,13 @@ mod tests {
     #[test]
     fn defaults_have_no_fault() {
         assert_eq!(Config::default().validate(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_write_queue_takes_the_longest_message() {
+        let queue =
+            |max_message_bytes| Config::default().store(max_message_bytes).write_queue_bytes;
+        assert_eq!((queue(1 << 20), queue(256 << 20)), (64 << 20, 256 << 20));
     }
 
     #[test]

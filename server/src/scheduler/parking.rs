@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Overflow {
     /// Smaller tensors stay in memory.
     floor_bytes: u64,
+    /// So do the tensors of a request that are more than this together.
+    most_bytes: u64,
     signal: Arc<Signal>,
 }
 
@@ -37,12 +39,14 @@ pub struct Signal {
 }
 
 impl Scheduler {
-    /// Lets tensors of at least `floor_bytes` be parked, by who listens to `signal`. Requests of
-    /// sequences never are. Call it once, before the first request.
-    pub fn allow_parking(&self, floor_bytes: u64, signal: Arc<Signal>) {
+    /// Lets tensors of at least `floor_bytes` be parked, by who listens to `signal`, which takes several
+    /// of a request only if they are no more than `most_bytes` together. Requests of sequences never
+    /// are. Call it once, before the first request.
+    pub fn allow_parking(&self, floor_bytes: u64, most_bytes: u64, signal: Arc<Signal>) {
         // The first one is the one.
         let _known = self.overflow.set(Overflow {
             floor_bytes,
+            most_bytes,
             signal,
         });
     }
@@ -90,8 +94,16 @@ impl Scheduler {
         })?
     }
 
-    /// Takes what of a request is on disk, to bring it back.
-    pub fn fetch(&self, ticket: Ticket) -> Option<Stowed> {
+    /// Takes what of a request is on disk, to bring it back. One that nobody waits for at `now` leaves
+    /// the queue instead.
+    pub fn fetch(&self, ticket: Ticket, now: Instant) -> Option<Stowed> {
+        let is_live = self.with(ticket, |queued, _| queued.job.is_live(now))?;
+        if !is_live {
+            let queued = self.take_out(ticket)?;
+            // Its tensors go with it, unread.
+            let _answered = queued.job.live(now);
+            return None;
+        }
         self.with(ticket, |queued, place| {
             let stowed = queued.fetch()?;
             *place = Place::Moving;
@@ -120,18 +132,25 @@ impl Scheduler {
 
     /// Takes a request out of the queue and answers it with `error`: its tensors are lost.
     pub fn lose(&self, ticket: Ticket, error: Error) {
+        if let Some(queued) = self.take_out(ticket) {
+            queued.job.reply.send(Err(error));
+        }
+    }
+
+    fn take_out(&self, ticket: Ticket) -> Option<Queued> {
         let mut state = self.lock();
         let Queue::Batches(batcher) = &mut state.queue else {
-            return;
+            return None;
         };
         let queued = batcher.remove(ticket);
         state.whereabouts.remove(ticket);
+        // Others have come nearer to the head.
+        if state.whereabouts.any_away() {
+            self.advanced();
+        }
         // The next request may be the one to run, or there may be none left to wait for.
         self.changed.notify_all();
-        drop(state);
-        if let Some(queued) = queued {
-            queued.job.reply.send(Err(error));
-        }
+        queued
     }
 
     /// Returns how many bytes parking a job would free; 0 where it stays.
@@ -141,7 +160,12 @@ impl Scheduler {
         };
         let inputs = job.inputs.iter().flatten();
         let bytes = inputs.map(|input| input.data().len() as u64);
-        bytes.filter(|bytes| *bytes >= overflow.floor_bytes).sum()
+        let large = bytes.filter(|bytes| *bytes >= overflow.floor_bytes);
+        let (count, all) = large.fold((0, 0), |(count, all), bytes| (count + 1, all + bytes));
+        if count > 1 && all > overflow.most_bytes {
+            return 0;
+        }
+        all
     }
 
     /// Tells that the queue has moved.
@@ -179,3 +203,7 @@ impl Scheduler {
         Some(result)
     }
 }
+
+#[cfg(test)]
+#[path = "parking_tests.rs"]
+mod tests;

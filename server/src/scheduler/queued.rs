@@ -71,6 +71,7 @@ impl Queued {
         self.tensors = Tensors::Here;
         self.job.inputs = cargo.inputs;
         self.job.permit = cargo.permit;
-        self.job.timings.parked = parking.or(self.job.timings.parked);
+        let parked = &mut self.job.timings.parked;
+        *parked = parking.map(|parking| parking.after(*parked)).or(*parked);
     }
 }

@@ -45,7 +45,8 @@ impl Scheduler {
         self.changed.notify_all();
     }
 
-    /// Takes no more jobs, and answers those that are queued: the model's device has failed for good.
+    /// Takes no more jobs, and answers those that are queued: the model's device has failed for
+    /// good, or what parks its requests.
     pub fn fail(&self, reason: &str) {
         // The first reason is the one.
         let _known = self.failure.set(reason.to_owned());

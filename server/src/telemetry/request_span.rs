@@ -14,7 +14,10 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::SdkTracer;
 
-use crate::{error::Error, request::Timings};
+use crate::{
+    error::Error,
+    request::{Parking, Stays, Timings},
+};
 
 /// The span of one request. It ends when it is dropped; without a collector there is none.
 #[derive(Debug, Default)]
@@ -60,9 +63,7 @@ impl RequestSpan {
         if let Some(batched) = timings.batched {
             let queue = recording.open("queue", &recording.context, at(timings.queued));
             if let Some(parking) = &timings.parked {
-                let [from, fetched] = [at(parking.from), at(parking.fetched)];
-                recording.within(&queue, "parked", from, fetched);
-                recording.within(&queue, "onboard", fetched, at(parking.until));
+                recording.parking(&queue, parking);
             }
             queue.span().end_with_timestamp(at(batched));
         }
@@ -92,12 +93,25 @@ impl RequestSpan {
 
 impl Recording {
     fn stage(&self, name: &'static str, from: SystemTime, until: SystemTime) {
-        self.within(&self.context, name, from, until);
+        let span = self.open(name, &self.context, from);
+        span.span().end_with_timestamp(until);
     }
 
-    fn within(&self, parent: &Context, name: &'static str, from: SystemTime, until: SystemTime) {
-        let span = self.open(name, parent, from);
-        span.span().end_with_timestamp(until);
+    /// Shows the last time on disk; the times before are an attribute.
+    fn parking(&self, queue: &Context, parking: &Parking) {
+        let Stays { parked, onboard } = parking.earlier;
+        for (name, from, until, earlier) in [
+            ("parked", parking.from, parking.fetched, parked),
+            ("onboard", parking.fetched, parking.until, onboard),
+        ] {
+            let span = self.open(name, queue, self.clock.at(from));
+            if !earlier.is_zero() {
+                let nanos = i64::try_from(earlier.as_nanos()).unwrap_or(i64::MAX);
+                span.span()
+                    .set_attribute(KeyValue::new("earlier_ns", nanos));
+            }
+            span.span().end_with_timestamp(self.clock.at(until));
+        }
     }
 
     /// Begins a span, and returns it as a parent of others.

@@ -63,7 +63,7 @@ async fn the_trace_and_the_reply_agree_on_how_long_a_request_was_on_disk() {
         let stages = ["parked", "onboard"].map(|name| child(&spans, queue, name));
         let told = ["forebay_parked_ns", "forebay_onboard_ns"].map(|name| timings.get(name));
         assert_eq!(
-            stages.map(|stage| stage.map(nanos)),
+            stages.map(|stage| stage.map(|stage| nanos(stage) + earlier(stage))),
             told.map(Option::<&u64>::copied)
         );
         let [Some(away), Some(onboard)] = stages else {
@@ -242,4 +242,15 @@ fn child<'a>(spans: &'a [Span], parent: &Span, name: &str) -> Option<&'a Span> {
 
 fn nanos(span: &Span) -> u64 {
     span.end_time_unix_nano - span.start_time_unix_nano
+}
+
+/// Returns how long a request was in that state the times before.
+fn earlier(span: &Span) -> u64 {
+    let mut attributes = span.attributes.iter();
+    let found = attributes.find(|attribute| attribute.key == "earlier_ns");
+    let value = found.and_then(|found| found.value.as_ref()?.value.as_ref());
+    value.map_or(0, |value| match value {
+        Value::IntValue(nanos) => u64::try_from(*nanos).unwrap(),
+        other => panic!("{other:?} is no number"),
+    })
 }

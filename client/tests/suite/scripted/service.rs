@@ -30,7 +30,21 @@ pub(crate) fn echo(request: InferRequest) -> InferResponse {
         let (_name, datatype, shape, data) = input.into_parts();
         Tensor::new("y", datatype, shape, data).unwrap()
     });
-    let timings = ["queue", "h2d", "compute", "d2h"].into_iter().zip(1..);
+    let stages = [
+        "queue",
+        "h2d",
+        "compute",
+        "d2h",
+        "residency",
+        "parked",
+        "onboard",
+    ];
+    // An older server, and requests that were not on disk, do not have the last ones.
+    let told = match request.parameters.contains_key("was_on_disk") {
+        true => &stages[..],
+        false => &stages[..4],
+    };
+    let timings = told.iter().zip(1..);
     let timings = timings.map(|(stage, ns)| (format!("forebay_{stage}_ns"), Parameter::Int64(ns)));
     let timed = matches!(
         request.parameters.get("forebay_timings"),

@@ -27,6 +27,9 @@ use super::incoming::{Incoming, LEAST_BYTES};
 use super::{Admitted, Gate, MessagePermits, Policy, Verdict, exhausted};
 use crate::admission::{Permit, Reserve};
 
+/// What is yielded when no data is.
+type Ending = Option<Result<Frame<Bytes>, Status>>;
+
 /// What tonic sees of a message that was gathered.
 const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; PREFIX_BYTES]);
 
@@ -49,20 +52,23 @@ pub struct AdmissionBody<B> {
     waiting: Option<Reserve>,
     /// Of the message that is coming in. It goes back with the body if the rest never comes.
     current: Option<Admitted>,
-    /// Bytes of the message that is coming in.
-    length: u32,
+    /// Bytes of the message that is coming in, behind its prefix.
+    length: u64,
     /// Whether they are gathered rather than handed on.
     is_gathered: bool,
     incoming: Option<Incoming>,
     /// When the prefix of the message that is coming in came.
     arrived: std::time::Instant,
-    stall: StallTimer,
+    /// Runs while a message is expected to move.
+    stall: Timer,
+    /// Runs while a message is in line that may not be for as long as it takes.
+    patience: Option<Timer>,
     failed: bool,
 }
 
-/// Runs while a message is expected to move.
+/// Runs from its first poll until it is disarmed.
 #[derive(Debug)]
-struct StallTimer {
+struct Timer {
     timeout: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     armed: bool,
@@ -70,11 +76,8 @@ struct StallTimer {
 
 impl<B> AdmissionBody<B> {
     pub(super) fn new(inner: B, gate: Gate, policy: Policy, permits: MessagePermits) -> Self {
-        let stall = StallTimer {
-            timeout: gate.progress_timeout,
-            sleep: None,
-            armed: false,
-        };
+        let stall = Timer::new(gate.progress_timeout);
+        let patience = (policy == Policy::WaitForRoom).then(|| Timer::new(gate.unary_wait));
         Self {
             inner,
             gate,
@@ -90,6 +93,7 @@ impl<B> AdmissionBody<B> {
             incoming: None,
             arrived: std::time::Instant::now(),
             stall,
+            patience,
             failed: false,
         }
     }
@@ -98,7 +102,19 @@ impl<B> AdmissionBody<B> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
             if let Some(reserve) = &mut self.waiting {
-                let permit = ready!(Pin::new(reserve).poll(cx)).map_err(exhausted)?;
+                let permit = match Pin::new(reserve).poll(cx) {
+                    Poll::Ready(permit) => permit,
+                    Poll::Pending => {
+                        let Some(patience) = &mut self.patience else {
+                            return Poll::Pending;
+                        };
+                        ready!(patience.poll(cx));
+                        // Out of line, so that its own place does not refuse it.
+                        self.waiting = None;
+                        self.gate.budget.try_reserve(self.length)
+                    }
+                };
+                let permit = permit.map_err(exhausted)?;
                 self.waiting = None;
                 if let Some(prefix) = self.let_in(Some(permit)) {
                     return Poll::Ready(Ok(Some(prefix)));
@@ -125,11 +141,14 @@ impl<B> AdmissionBody<B> {
                 }
                 Some(FrameEvent::Prefix { compressed, length }) => {
                     self.arrived = std::time::Instant::now();
-                    self.length = length;
+                    self.length = length.into();
                     // A compressed message is tonic's to refuse.
                     self.is_gathered =
                         !compressed && length >= LEAST_BYTES && self.policy != Policy::Control;
-                    let permit = match self.gate.admit(length.into(), self.policy)? {
+                    if let Some(patience) = &mut self.patience {
+                        patience.armed = false;
+                    }
+                    let permit = match self.gate.admit(self.length, self.policy)? {
                         Verdict::Free => None,
                         Verdict::Admitted(permit) => Some(permit),
                         Verdict::Waits(reserve) => {
@@ -209,7 +228,7 @@ where
     fn poll_data(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<ControlFlow<Option<Result<Frame<Bytes>, Status>>, Bytes>> {
+    ) -> Poll<ControlFlow<Ending, Bytes>> {
         let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending if self.scanner.is_mid_message() => {
@@ -279,7 +298,15 @@ where
     }
 }
 
-impl StallTimer {
+impl Timer {
+    fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            sleep: None,
+            armed: false,
+        }
+    }
+
     /// Resolves when the time is up since the first call after it was disarmed.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timeout = self.timeout;

@@ -1,11 +1,13 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
 use proptest::prelude::*;
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::*;
@@ -24,6 +26,7 @@ fn gate(budget: &Budget) -> Gate {
         pool: Pool::new(0),
         max_message_bytes: 1 << 20,
         progress_timeout: Duration::from_secs(1),
+        unary_wait: Duration::from_millis(50),
     }
 }
 
@@ -74,7 +77,7 @@ async fn a_dropped_body_gives_back_what_its_unfinished_message_held() {
     let mut body = AdmissionBody::new(
         open_body(vec![half]),
         gate(&budget),
-        Policy::Refuse,
+        Policy::WaitForRoom,
         permits.clone(),
     );
     body.frame().await.unwrap().unwrap();
@@ -124,11 +127,82 @@ async fn empty_frames_do_not_count_as_progress() {
     assert_eq!(budget.used(), 0);
 }
 
+/// A budget of 100 bytes that are taken, while somebody can make `room`.
+fn full(room: u64) -> (Budget, Permit) {
+    let budget = Budget::new("test", 100);
+    budget.watch(75, 50, Arc::default());
+    budget.makes_room(room);
+    let held = budget.charge(100);
+    (budget, held)
+}
+
+fn unary(
+    budget: &Budget,
+    length: usize,
+) -> AdmissionBody<impl Body<Data = Bytes, Error = Infallible>> {
+    let inner = open_body(vec![framed(length).into()]);
+    AdmissionBody::new(
+        inner,
+        gate(budget),
+        Policy::WaitForRoom,
+        MessagePermits::default(),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unary_message_waits_a_moment_while_room_is_made() {
+    let (budget, held) = full(1000);
+    let (mut first, mut second) = (unary(&budget, 60), unary(&budget, 40));
+    assert!(first.frame().now_or_never().is_none());
+    assert!(second.frame().now_or_never().is_none());
+    assert_eq!(budget.waiting(), 2);
+    drop(held);
+    assert_eq!(message(&mut first).await, framed(60));
+    assert_eq!(message(&mut second).await, framed(40));
+    assert_eq!(budget.used(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unary_message_is_refused_when_no_room_was_made_in_time() {
+    let (budget, held) = full(1000);
+    let mut body = unary(&budget, 60);
+    let began = Instant::now();
+    let status = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(
+        (status.code(), began.elapsed()),
+        (Code::ResourceExhausted, Duration::from_millis(50))
+    );
+    assert_eq!((budget.used(), budget.waiting()), (held.bytes(), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unary_message_is_refused_at_once_where_no_room_is_made_or_the_line_is_long() {
+    let (budget, _held) = full(0);
+    let is_refused = |length| {
+        let frame = unary(&budget, length).frame().now_or_never();
+        let refused = frame.map(|frame| frame.unwrap().unwrap_err());
+        refused.is_some_and(|status| status.code() == Code::ResourceExhausted)
+    };
+    assert!(is_refused(1));
+    budget.makes_room(70);
+    let mut waits = unary(&budget, 60);
+    assert!(waits.frame().now_or_never().is_none());
+    assert!(
+        !is_refused(10) && is_refused(11),
+        "the disk has no more room"
+    );
+    budget.makes_room(1000);
+    assert!(
+        !is_refused(40) && is_refused(41),
+        "no more than the budget waits"
+    );
+}
+
 #[test]
 fn only_the_two_inference_methods_have_no_free_messages() {
     let of = |method| Policy::of(&format!("/inference.GRPCInferenceService/{method}"));
     assert_eq!(of("ModelStreamInfer"), Policy::Wait);
-    assert_eq!(of("ModelInfer"), Policy::Refuse);
+    assert_eq!(of("ModelInfer"), Policy::WaitForRoom);
     assert_eq!(of("ServerLive"), Policy::Control);
     assert_eq!(Policy::of("/grpc.health.v1.Health/Check"), Policy::Control);
 }
@@ -149,7 +223,7 @@ proptest! {
         }
         let budget = Budget::new("test", 1000);
         let permits = MessagePermits::default();
-        let mut body = AdmissionBody::new(open_body(pieces), gate(&budget), Policy::Refuse, permits.clone());
+        let mut body = AdmissionBody::new(open_body(pieces), gate(&budget), Policy::WaitForRoom, permits.clone());
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _entered = runtime.enter();
@@ -180,7 +254,7 @@ fn an_empty_message_ends_a_body_well() {
         .build()
         .unwrap();
     let _entered = runtime.enter();
-    for policy in [Policy::Wait, Policy::Refuse, Policy::Control] {
+    for policy in [Policy::Wait, Policy::WaitForRoom, Policy::Control] {
         let budget = Budget::new("test", 1000);
         let permits = MessagePermits::default();
         let inner = http_body_util::Full::new(Bytes::from(framed(0)));

@@ -1,0 +1,98 @@
+use forebay_proto::{DataType, Shape, Tensor};
+
+use super::*;
+use crate::{
+    repository::Scheduling,
+    request::{Parking, Stays, Unwritten},
+    scheduler::Pending,
+};
+
+fn queue() -> Arc<Scheduler> {
+    let queue = Arc::new(Scheduler::new(&Scheduling::Each, 1, 1, 100));
+    queue.allow_parking(1, 100, Arc::default());
+    queue
+}
+
+fn tensor(bytes: usize) -> Option<Tensor> {
+    let shape = Shape::new(vec![i64::try_from(bytes).unwrap()]).unwrap();
+    Some(Tensor::new("x", DataType::Uint8, shape, vec![7; bytes]).unwrap())
+}
+
+/// Queues a request with tensors of these lengths.
+fn submit(queue: &Arc<Scheduler>, lens: &[usize], deadline: Option<Instant>) -> Pending {
+    let (mut job, answer) = Job::of(lens.iter().map(|len| tensor(*len)).collect());
+    job.deadline = deadline;
+    queue.submit(job, answer).unwrap()
+}
+
+/// Takes the tensors of the request that runs last out of memory, and returns them.
+fn park_last(queue: &Scheduler) -> (Ticket, Cargo) {
+    let (ticket, _) = queue.last_here(0).unwrap();
+    let cargo = queue.lift(ticket).unwrap();
+    queue.stow(
+        ticket,
+        Stowed {
+            inputs: Vec::new(),
+            permit: None,
+            unwritten: Unwritten::default(),
+            since: Instant::now(),
+        },
+    );
+    (ticket, cargo)
+}
+
+#[test]
+fn what_nobody_waits_for_is_answered_where_it_would_be_fetched() {
+    let queue = queue();
+    let now = Instant::now();
+    let late = now + Duration::from_secs(60);
+    let mut of_dead = submit(&queue, &[10], Some(late));
+    let of_live = submit(&queue, &[10], Some(late + Duration::from_secs(60)));
+    let (live, _) = park_last(&queue);
+    let (dead, _) = park_last(&queue);
+    assert!(queue.fetch(dead, late).is_none());
+    assert!(matches!(
+        of_dead.answer.try_recv(),
+        Ok(Err(Error::DeadlineExceeded))
+    ));
+    assert_eq!((queue.len(), queue.first_away(1)), (1, vec![live]));
+    assert!(queue.fetch(live, late).is_some());
+    drop(of_live);
+}
+
+#[test]
+fn all_times_on_disk_count() {
+    let queue = queue();
+    let pending = submit(&queue, &[10], None);
+    let began = Instant::now();
+    for nth in 1..=3 {
+        let (ticket, cargo) = park_last(&queue);
+        queue.fetch(ticket, began).unwrap();
+        let fetched = began + Duration::from_millis(nth);
+        let parking = Parking {
+            from: began,
+            fetched,
+            until: fetched + Duration::from_millis(10),
+            earlier: Stays::default(),
+        };
+        queue.put(ticket, cargo, Some(parking));
+    }
+    let jobs = queue.next(0).unwrap();
+    let parked = jobs[0].timings.parked.unwrap();
+    let told = [parked.parked(), parked.onboard()].map(|time| time.as_millis());
+    assert_eq!(told, [1 + 2 + 3, 30]);
+    drop(pending);
+}
+
+#[test]
+fn tensors_that_are_too_much_together_stay_and_hold_nobody_up() {
+    let queue = queue();
+    let pending = [&[60, 40][..], &[60, 41], &[101]].map(|lens| submit(&queue, lens, None));
+    let mut parked = Vec::new();
+    while queue.last_here(0).is_some() {
+        parked.push(park_last(&queue).0);
+    }
+    // The second one is too much; a single tensor never is.
+    assert_eq!(parked, [2, 0]);
+    drop(pending);
+}

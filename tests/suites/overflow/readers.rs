@@ -142,7 +142,7 @@ async fn answers_on_disk_are_read_while_the_server_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_frees_what_waited_for_it() {
     // Memory and disk hold what waits in one round, and not in two.
-    let (_folder, spill) = disk("capacity = \"14 MiB\"");
+    let (_folder, spill) = disk("capacity = \"10 MiB\"");
     let server = serve(&spill).await;
     for _round in 0..2 {
         for (connection, call) in fill(&server).await {

@@ -15,6 +15,7 @@ use opentelemetry::KeyValue;
 use crate::{
     admission::Permit,
     error::Error,
+    overflow::Shelf,
     registry::{Registry, Served},
     request::{Answer, Job, Reply, Timings},
     scheduler::Pending,
@@ -28,6 +29,7 @@ use crate::{
 pub struct Inference {
     registry: Arc<Registry>,
     tracer: Tracer,
+    shelf: Option<Arc<Shelf>>,
 }
 
 /// What comes with a request, besides its message.
@@ -61,10 +63,35 @@ pub struct Running {
     echo_timings: bool,
 }
 
+/// A request that was answered, and whose outputs wait to be read.
+///
+/// # Cancel safety
+/// Dropping it drops the outputs.
+#[derive(Debug)]
+pub struct Answered {
+    answer: Answer,
+    account: Account,
+    span: RequestSpan,
+    outputs: Vec<String>,
+    id: String,
+    echo_timings: bool,
+}
+
 impl Inference {
     /// Answers requests to the models of `registry`.
     pub fn new(registry: Arc<Registry>, tracer: Tracer) -> Self {
-        Self { registry, tracer }
+        Self {
+            registry,
+            tracer,
+            shelf: None,
+        }
+    }
+
+    /// Lets outputs wait for their readers on `shelf`, if there is one.
+    #[must_use]
+    pub fn shelving(mut self, shelf: Option<Arc<Shelf>>) -> Self {
+        self.shelf = shelf;
+        self
     }
 
     /// Queues a request. Requests run in the order of these calls.
@@ -112,7 +139,7 @@ impl Inference {
             life: None,
             permit: origin.permit,
             timings: Timings::new(origin.arrived),
-            reply: reply.holding(served.lease()),
+            reply: reply.holding(served.lease()).shelving(self.shelf.clone()),
         };
         let pending = served
             .scheduler
@@ -132,11 +159,20 @@ impl Inference {
 }
 
 impl Running {
-    /// Waits for the answer, up to the deadline.
+    /// Waits for the answer, and for its outputs.
+    ///
+    /// # Errors
+    /// As those of [`answered`](Self::answered) and [`Answered::collect`].
+    pub async fn finish(self) -> Result<InferResponse, Error> {
+        self.answered().await?.collect().await
+    }
+
+    /// Waits for the answer, up to the deadline. Its outputs may then leave memory until they are
+    /// collected.
     ///
     /// # Errors
     /// The deadline passed, or the model or its device failed.
-    pub async fn finish(self) -> Result<InferResponse, Error> {
+    pub async fn answered(self) -> Result<Answered, Error> {
         let Self {
             pending,
             deadline,
@@ -154,10 +190,48 @@ impl Running {
                 .unwrap_or(Err(Error::DeadlineExceeded)),
             None => wait(pending, queue_until).await,
         };
+        let answer = answer.inspect_err(|error| span.fail(error))?;
+        Ok(Answered {
+            answer,
+            account,
+            span,
+            outputs,
+            id,
+            echo_timings,
+        })
+    }
+}
+
+impl Answered {
+    /// Returns whether its outputs wait on a shelf.
+    pub fn is_shelved(&self) -> bool {
+        self.answer.claim.is_some()
+    }
+
+    /// Returns the response; brings its outputs back into memory where they are not there. Call it
+    /// when the response can be sent.
+    ///
+    /// # Errors
+    /// The outputs were on disk and are lost.
+    pub async fn collect(self) -> Result<InferResponse, Error> {
+        let Self {
+            answer,
+            account,
+            span,
+            outputs,
+            id,
+            echo_timings,
+        } = self;
         let Answer {
-            outputs: all,
+            outputs: here,
+            claim,
             timings,
-        } = answer.inspect_err(|error| span.fail(error))?;
+        } = answer;
+        let all = match claim {
+            Some(claim) => claim.redeem().await.map_err(Error::Spill),
+            None => Ok(here),
+        };
+        let all = all.inspect_err(|error| span.fail(error))?;
         span.record_stages(&timings);
         let served = account.success(&timings);
         Ok(InferResponse {

@@ -1,27 +1,28 @@
-//! Keeps the bytes of queued requests within the host budget: what runs last goes to NVMe, and comes
-//! back before it is needed.
+//! Keeps the bytes of requests within the host budget: what runs last goes to NVMe, and comes back
+//! before it is needed.
 //!
-//! One task watches the budget and the queues. Above the high mark it parks the request that runs
-//! last; what comes near the head of its queue it brings back. The store does the I/O on threads of
-//! its own, so nothing here blocks.
+//! One task watches the budget and the queues. Above the high mark it parks outputs whose reader is
+//! slow, or the request that runs last; what comes near the head of its queue it brings back. Outputs
+//! come back when they are read. The store does the I/O on threads of its own, so nothing here blocks.
 //!
 //! Invariant: a request that is queued stays queued whatever becomes of its tensors: it runs with
 //! them, or is answered with why they are lost.
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use forebay_spill::{Class, Error as SpillError, OpenError, Store};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 mod cargo;
 mod config;
 mod marks;
 mod pause;
+mod shelf;
 mod watched;
 
 use crate::{
@@ -35,14 +36,17 @@ use cargo::Accepted;
 pub use config::Config;
 use marks::Marks;
 use pause::Pause;
+pub use shelf::{Claim, Shelf};
+use shelf::{Leaving, Limits};
 use watched::watched;
 
-/// Parks requests, and brings them back.
+/// Parks requests and unread outputs, and brings requests back.
 #[derive(Debug)]
 pub struct Overflow {
     store: Store,
     budget: Budget,
     queues: Vec<Arc<Scheduler>>,
+    shelf: Arc<Shelf>,
     marks: Marks,
     floor_bytes: u64,
     /// Told when a queue or the budget has moved.
@@ -58,7 +62,15 @@ struct InFlight {
     reads: FuturesUnordered<BoxFuture<'static, Arrived>>,
 }
 
-/// A request's inputs were written, or could not be.
+/// The request that runs last.
+struct Last<'a> {
+    queue: &'a Scheduler,
+    ticket: Ticket,
+    /// How long it is until then.
+    wait: Duration,
+}
+
+/// Tensors of a request were written, or could not be.
 struct Written {
     bytes: u64,
     outcome: Result<(), SpillError>,
@@ -69,6 +81,19 @@ struct Arrived {
     queue: usize,
     ticket: Ticket,
     inputs: Result<(Cargo, Parking), SpillError>,
+}
+
+impl InFlight {
+    /// Waits for `written`, which gives `bytes` of the budget back.
+    fn leave(
+        &mut self,
+        bytes: u64,
+        written: impl Future<Output = Result<(), SpillError>> + Send + 'static,
+    ) {
+        self.leaving += bytes;
+        let written = written.map(move |outcome| Written { bytes, outcome });
+        self.writes.push(written.boxed());
+    }
 }
 
 impl Overflow {
@@ -106,10 +131,16 @@ impl Overflow {
         let (high, low) = (config.high_percent, config.low_percent);
         let marks = Marks::new(budget.capacity(), high, low, queues.len());
         budget.watch(marks.high, marks.low, Arc::clone(&signal.moved));
+        let limits = Limits {
+            floor_bytes,
+            most_bytes,
+        };
+        let shelf = Shelf::new(store.clone(), budget.clone(), limits, Arc::clone(&signal));
         Self {
             store,
             budget,
             queues,
+            shelf: Arc::new(shelf),
             marks,
             floor_bytes,
             signal,
@@ -119,6 +150,11 @@ impl Overflow {
     /// Returns where what is parked lies.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Returns where outputs wait for their readers.
+    pub fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
     }
 
     /// Parks and brings back until `end`, which is to come when the queues have ended. Returns the
@@ -134,10 +170,12 @@ impl Overflow {
         let mut pause = Pause::default();
         loop {
             self.bring_back(&mut in_flight);
-            if pause.is_over()
-                && let Err(error) = self.relieve(&mut in_flight)
-            {
-                pause.after(&error, !in_flight.writes.is_empty());
+            let mut ripe = None;
+            if pause.is_over() {
+                match self.relieve(&mut in_flight) {
+                    Ok(next) => ripe = next,
+                    Err(error) => pause.after(&error, !in_flight.writes.is_empty()),
+                }
             }
             self.budget.makes_room(match pause.is_over() {
                 true => self.room(),
@@ -159,25 +197,37 @@ impl Overflow {
                 }
                 Some(arrived) = reads.next() => self.settle(arrived),
                 () = pause.wait() => {}
+                () = until(ripe) => {}
             }
         }
     }
 
-    /// Parks the requests that run last, until those in memory fit.
+    /// Parks what is needed last, until what is in memory fits: outputs that have waited for longer
+    /// than the last request will, else that request. Returns when more outputs may go, if more must.
     ///
     /// # Errors
     /// The store takes no more.
-    fn relieve(&self, in_flight: &mut InFlight) -> Result<(), SpillError> {
+    fn relieve(&self, in_flight: &mut InFlight) -> Result<Option<Instant>, SpillError> {
+        let now = Instant::now();
         while self
             .marks
             .must_park(self.budget.wanted(), in_flight.leaving)
         {
-            let next = self.runs_last();
-            let lifted =
-                next.and_then(|(queue, ticket)| Some((queue, ticket, queue.lift(ticket)?)));
-            let Some((queue, ticket, cargo)) = lifted else {
-                self.signal.is_short.store(true, Ordering::Relaxed);
-                return Ok(());
+            // Before it looks: what comes from here on is told of.
+            self.signal.is_short.store(true, Ordering::Relaxed);
+            let request = self.runs_last();
+            // Who has not read for so long is taken to wait for as long again.
+            let patience = request.as_ref().map_or(Duration::ZERO, |last| last.wait);
+            if let Some(Leaving { bytes, written }) = self.shelf.park(now, patience)? {
+                in_flight.leave(bytes, written);
+                continue;
+            }
+            let Some(Last { queue, ticket, .. }) = request else {
+                return Ok(self.shelf.ripens());
+            };
+            let Some(cargo) = queue.lift(ticket) else {
+                // It has just been taken, to run.
+                return Ok(None);
             };
             match cargo::park(&self.store, self.floor_bytes, cargo) {
                 Ok(Accepted {
@@ -186,9 +236,7 @@ impl Overflow {
                     written,
                 }) => {
                     queue.stow(ticket, stowed);
-                    in_flight.leaving += bytes;
-                    let written = written.map(move |outcome| Written { bytes, outcome });
-                    in_flight.writes.push(written.boxed());
+                    in_flight.leave(bytes, written);
                 }
                 Err((error, cargo)) => {
                     queue.put(ticket, cargo, None);
@@ -196,7 +244,7 @@ impl Overflow {
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Returns the bytes that the store has room for.
@@ -206,16 +254,19 @@ impl Overflow {
     }
 
     /// Returns the request that runs last of all. A queue whose pace is not known has not moved yet.
-    fn runs_last(&self) -> Option<(&Scheduler, Ticket)> {
+    fn runs_last(&self) -> Option<Last<'_>> {
         let horizon = self.marks.near;
-        let last = |queue: &'_ Arc<Scheduler>| {
-            let (ticket, wait) = queue.last_here(horizon)?;
-            Some((wait.unwrap_or(Duration::MAX), ticket))
-        };
         let queues = self.queues.iter();
-        let candidates = queues.filter_map(|queue| Some((last(queue)?, queue)));
-        let ((_, ticket), queue) = candidates.max_by_key(|((wait, _), _)| *wait)?;
-        Some((queue, ticket))
+        let candidates = queues.filter_map(|queue| {
+            let (ticket, wait) = queue.last_here(horizon)?;
+            let wait = wait.unwrap_or(Duration::MAX);
+            Some(Last {
+                queue,
+                ticket,
+                wait,
+            })
+        });
+        candidates.max_by_key(|last| last.wait)
     }
 
     /// Asks for what is needed next, and for more where memory has become free.
@@ -227,7 +278,7 @@ impl Overflow {
                 false => Class::Prefetch,
             };
             for ticket in queue.first_away(self.marks.horizon(self.budget.used())) {
-                let Some(stowed) = queue.fetch(ticket, Instant::now()) else {
+                let Some(stowed) = queue.fetch(ticket, Instant::now().into_std()) else {
                     continue;
                 };
                 let inputs = cargo::onboard(&self.store, &self.budget, class, stowed);
@@ -258,3 +309,14 @@ impl Overflow {
         }
     }
 }
+
+/// Waits for an instant; for ever where there is none.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

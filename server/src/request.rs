@@ -6,12 +6,20 @@
 //! Invariant: each job is answered exactly once. [`Reply`] sees to it: dropped without an answer,
 //! it answers with an error.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use forebay_proto::{SequenceControl, Tensor};
 use tokio::sync::oneshot;
 
-use crate::{admission::Permit, error::Error, residency::Lease};
+use crate::{
+    admission::Permit,
+    error::Error,
+    overflow::{Claim, Shelf},
+    residency::Lease,
+};
 
 mod stowed;
 
@@ -46,8 +54,10 @@ pub struct Job {
 /// Outputs in the order of the signature, and where the time went.
 #[derive(Debug)]
 pub struct Answer {
-    /// The outputs.
+    /// The outputs; none where they wait on a shelf.
     pub outputs: Vec<Tensor>,
+    /// The right to those that do.
+    pub claim: Option<Claim>,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -104,6 +114,17 @@ pub struct Stages {
     pub d2h: Duration,
     /// When the outputs were on the host.
     pub ended: Instant,
+}
+
+impl Answer {
+    /// Returns an answer whose outputs are in memory.
+    pub fn new(outputs: Vec<Tensor>, timings: Timings) -> Self {
+        Self {
+            outputs,
+            claim: None,
+            timings,
+        }
+    }
 }
 
 impl Timings {
@@ -191,6 +212,8 @@ pub struct Reply {
     sender: Option<oneshot::Sender<Result<Answer, Error>>>,
     /// Says that the model is in use, where it may leave memory.
     lease: Option<Lease>,
+    /// Where outputs wait for who reads them, where they may leave memory.
+    shelf: Option<Arc<Shelf>>,
 }
 
 impl Reply {
@@ -200,6 +223,7 @@ impl Reply {
         let reply = Self {
             sender: Some(sender),
             lease: None,
+            shelf: None,
         };
         (reply, receiver)
     }
@@ -211,6 +235,13 @@ impl Reply {
         self
     }
 
+    /// Lets the outputs wait on `shelf`.
+    #[must_use]
+    pub fn shelving(mut self, shelf: Option<Arc<Shelf>>) -> Self {
+        self.shelf = shelf;
+        self
+    }
+
     /// Returns how long a job that was queued at `queued`, and runs from `now`, waited for the model's
     /// weights.
     pub fn waited(&self, queued: Instant, now: Instant) -> Duration {
@@ -219,7 +250,14 @@ impl Reply {
     }
 
     /// Answers the job.
-    pub fn send(mut self, answer: Result<Answer, Error>) {
+    pub fn send(mut self, mut answer: Result<Answer, Error>) {
+        if let (Some(shelf), Ok(answer)) = (&self.shelf, &mut answer) {
+            let outputs = std::mem::take(&mut answer.outputs);
+            match shelf.put(outputs, tokio::time::Instant::now()) {
+                Ok(claim) => answer.claim = Some(claim),
+                Err(outputs) => answer.outputs = outputs,
+            }
+        }
         if let Some(sender) = self.sender.take() {
             // The caller may have gone; then nobody wants the answer.
             let _unwanted = sender.send(answer);

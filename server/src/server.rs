@@ -174,9 +174,10 @@ impl Server {
         listener: TcpListener,
         shutdown: CancellationToken,
     ) -> Result<Drained, Error> {
+        let shelf = self.overflow.as_ref().map(Overflow::shelf).cloned();
         let service = InferenceService {
             registry: Arc::clone(&self.registry),
-            inference: Inference::new(Arc::clone(&self.registry), self.tracer),
+            inference: Inference::new(Arc::clone(&self.registry), self.tracer).shelving(shelf),
             draining: shutdown.clone(),
             max_stream_items: self.config.scheduler.max_stream_items,
         };

@@ -1,5 +1,7 @@
 //! More requests than memory holds, with a disk to spill to.
 
+mod readers;
+
 use std::{
     fs,
     path::{Path, PathBuf},

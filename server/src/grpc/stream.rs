@@ -2,7 +2,8 @@
 //!
 //! The whole stream lives in its response side: requests are read, queued and awaited where answers
 //! are asked for. So a client that vanishes drops everything at once, and one that does not read
-//! its answers is not read either.
+//! its answers is not read either; outputs that have left memory meanwhile come back one answer at
+//! a time, when it is sent.
 //!
 //! Invariant: each request that is read gets one answer, in the order of requests (or as they
 //! finish, where the stream's metadata asks), before the stream ends; a status ends the stream only
@@ -11,7 +12,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use forebay_proto::{
@@ -28,7 +29,7 @@ use tonic::{Status, Streaming};
 use super::status;
 use crate::{
     error::Error,
-    inference::{Inference, Origin},
+    inference::{Answered, Inference, Origin},
 };
 
 /// Metadata with which a stream asks for answers as they finish: `completion`.
@@ -39,7 +40,15 @@ pub(super) const GRPC_ERROR_HEADER: &str = "triton_grpc_error";
 
 type Item = Result<ModelStreamInferResponse, Status>;
 type Receive = Box<dyn Fn(ModelInferRequest) -> Result<(ModelInferRequest, Origin), Status> + Send>;
-type Reply = Pin<Box<dyn Future<Output = Item> + Send>>;
+type Reply = Pin<Box<dyn Future<Output = Turn> + Send>>;
+type Collecting = Pin<Box<dyn Future<Output = Item> + Send>>;
+
+/// An answer whose turn it is.
+enum Turn {
+    Here(Item),
+    /// Its outputs may have left memory. They come back only now that the client reads.
+    Shelved(Collecting),
+}
 
 /// What a stream asked for in its metadata.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,6 +86,8 @@ pub struct InferStream {
     /// `None` once no more requests are read.
     requests: Option<Streaming<ModelInferRequest>>,
     running: Running,
+    /// The answer that is sent next, while its outputs come back.
+    collecting: Option<Collecting>,
     receive: Receive,
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     server: CancellationToken,
@@ -105,7 +116,7 @@ impl Running {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Turn>> {
         match self {
             Self::InOrder(replies) => replies.poll_next_unpin(cx),
             Self::AsFinished(replies) => replies.poll_next_unpin(cx),
@@ -131,6 +142,7 @@ impl InferStream {
             } else {
                 Running::InOrder(FuturesOrdered::new())
             },
+            collecting: None,
             receive,
             draining: Box::pin(drain.connection.cancelled_owned()),
             server: drain.server,
@@ -139,12 +151,17 @@ impl InferStream {
         }
     }
 
+    /// Returns how many requests are not yet answered to the client.
+    fn len(&self) -> usize {
+        self.running.len() + usize::from(self.collecting.is_some())
+    }
+
     /// Reads requests while there is room for them.
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
         if self.requests.is_some() && self.draining.as_mut().poll(cx).is_ready() {
             self.stop_reading(Some(Drain::reason(&self.server).into()));
         }
-        while self.running.len() < self.options.max_items
+        while self.len() < self.options.max_items
             && let Some(requests) = &mut self.requests
         {
             match requests.poll_next_unpin(cx) {
@@ -177,29 +194,57 @@ impl InferStream {
                 let final_flag = request.flag("triton_enable_empty_final_response")?;
                 Ok((final_flag, self.inference.begin(request, origin)?))
             });
-        Box::pin(async move {
-            let answer = match begun {
-                Ok((final_flag, running)) => running.finish().await.map(|mut response| {
-                    if final_flag {
-                        mark_final(&mut response);
-                    }
-                    response
-                }),
-                Err(error) => Err(error),
-            };
-            match answer {
-                Ok(response) => Ok(StreamReply::Answer(response).into()),
-                Err(error) if end_on_failure => Err(status::of_request(&id, &error)),
-                Err(error) => Ok(StreamReply::Failure {
-                    message: status::text(&id, &error),
-                    id,
-                    model_name,
-                    code: Some(status::code(&error).into()),
-                }
-                .into()),
+        let item = move |answer: Result<InferResponse, Error>| match answer {
+            Ok(response) => Ok(StreamReply::Answer(response).into()),
+            Err(error) if end_on_failure => Err(status::of_request(&id, &error)),
+            Err(error) => Ok(StreamReply::Failure {
+                message: status::text(&id, &error),
+                id,
+                model_name,
+                code: Some(status::code(&error).into()),
             }
+            .into()),
+        };
+        Box::pin(async move {
+            let (final_flag, running) = match begun {
+                Ok(begun) => begun,
+                Err(error) => return Turn::Here(item(Err(error))),
+            };
+            let answered = match running.answered().await {
+                Ok(answered) => answered,
+                Err(error) => return Turn::Here(item(Err(error))),
+            };
+            if answered.is_shelved() {
+                let collected = collect(answered, final_flag);
+                return Turn::Shelved(Box::pin(async move { item(collected.await) }));
+            }
+            Turn::Here(item(collect(answered, final_flag).await))
         })
     }
+
+    /// Returns the next answer that can be sent.
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        loop {
+            if let Some(collecting) = &mut self.collecting {
+                let item = ready!(collecting.as_mut().poll(cx));
+                self.collecting = None;
+                return Poll::Ready(Some(item));
+            }
+            match ready!(self.running.poll_next(cx)) {
+                Some(Turn::Here(item)) => return Poll::Ready(Some(item)),
+                Some(Turn::Shelved(collecting)) => self.collecting = Some(collecting),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+async fn collect(answered: Answered, final_flag: bool) -> Result<InferResponse, Error> {
+    let mut response = answered.collect().await?;
+    if final_flag {
+        mark_final(&mut response);
+    }
+    Ok(response)
 }
 
 /// Every answer here is the only one to its request.
@@ -213,7 +258,7 @@ impl Stream for InferStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         self.poll_requests(cx);
-        match self.running.poll_next(cx) {
+        match self.poll_item(cx) {
             Poll::Ready(Some(Err(status))) => {
                 self.stop_reading(None);
                 self.running = Running::InOrder(FuturesOrdered::new());
@@ -230,7 +275,7 @@ impl Stream for InferStream {
 impl std::fmt::Debug for InferStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InferStream")
-            .field("running", &self.running.len())
+            .field("running", &self.len())
             .field("reading", &self.requests.is_some())
             .finish_non_exhaustive()
     }

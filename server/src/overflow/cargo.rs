@@ -1,4 +1,4 @@
-//! Takes the inputs of a request to disk, and brings them back.
+//! Takes the inputs of a request to disk, or its outputs, and brings them back.
 //!
 //! Invariant: a request is either wholly accepted by the store or keeps its inputs; its bytes of the
 //! budget are given back when all of it is written.

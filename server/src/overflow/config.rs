@@ -17,10 +17,10 @@ pub struct Config {
     pub capacity: ByteSize,
     /// Bytes that are left free on each disk. Defaults to 1 GiB.
     pub min_free: ByteSize,
-    /// Percent of `admission.host_bytes` above which requests are parked, those that run last first.
-    /// Defaults to 75.
+    /// Percent of `admission.host_bytes` above which requests and unread outputs are parked, those
+    /// first that are needed last. Defaults to 75.
     pub high_percent: u8,
-    /// Percent of it below which they come back before it is their turn. Defaults to 50.
+    /// Percent of it below which requests come back before it is their turn. Defaults to 50.
     pub low_percent: u8,
     /// Smaller tensors stay in memory. Defaults to 64 KiB.
     pub min_tensor: ByteSize,

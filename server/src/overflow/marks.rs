@@ -6,9 +6,9 @@
 /// The marks of a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marks {
-    /// Above it requests are parked.
+    /// Above it requests and unread outputs are parked.
     pub(super) high: u64,
-    /// Below it they come back.
+    /// Below it requests come back.
     pub(super) low: u64,
     /// Bytes at the head of a queue that are in memory always.
     pub(super) near: u64,

@@ -1,4 +1,4 @@
-//! The inputs of a queued request that are parked on disk.
+//! The inputs of a queued request, or the outputs of an answered one, that are parked on disk.
 //!
 //! Invariant: the budget's bytes of an input are given back when it is written, not before; one that
 //! could not be written keeps its bytes for as long as it is in memory.
@@ -13,7 +13,8 @@ use forebay_spill::Parked;
 
 use crate::admission::Permit;
 
-/// What of a job leaves memory together: its inputs, and the budget's bytes that they hold.
+/// What of a job leaves memory together: its inputs, and the budget's bytes that they hold. Or its outputs,
+/// which hold those bytes themselves until they leave.
 #[derive(Debug)]
 pub struct Cargo {
     /// Inputs in the order of the signature.
@@ -22,7 +23,7 @@ pub struct Cargo {
     pub permit: Option<Permit>,
 }
 
-/// A job's inputs while the large ones of them are on disk.
+/// A job's inputs, or outputs, while the large ones of them are on disk.
 #[derive(Debug)]
 pub struct Stowed {
     /// Inputs in the order of the signature.
@@ -35,7 +36,7 @@ pub struct Stowed {
     pub since: Instant,
 }
 
-/// One input.
+/// One input, or output.
 #[derive(Debug)]
 pub enum Input {
     /// Too small to be worth the way.

@@ -34,8 +34,17 @@ pub(super) struct Overflow {
 pub struct Signal {
     /// Told when a queue has moved while requests of it are on disk, or has something to park at last.
     pub moved: Arc<Notify>,
-    /// Set while memory is short and there was nothing to park.
+    /// Set before somebody looks for what to park, since memory is short.
     pub is_short: AtomicBool,
+}
+
+impl Signal {
+    /// Tells that there is something to park, where somebody looked for it.
+    pub fn parkable(&self) {
+        if self.is_short.swap(false, Ordering::Relaxed) {
+            self.moved.notify_one();
+        }
+    }
 }
 
 impl Scheduler {
@@ -177,10 +186,8 @@ impl Scheduler {
 
     /// Tells that there is something to park, where somebody looked for it.
     pub(super) fn queued(&self) {
-        if let Some(overflow) = self.overflow.get()
-            && overflow.signal.is_short.swap(false, Ordering::Relaxed)
-        {
-            overflow.signal.moved.notify_one();
+        if let Some(overflow) = self.overflow.get() {
+            overflow.signal.parkable();
         }
     }
 

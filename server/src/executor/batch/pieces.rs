@@ -89,7 +89,7 @@ impl Batch {
                     if let Some(mut job) = member.job {
                         job.timings.stages = Some(stages);
                         let timings = job.timings;
-                        job.reply.send(Ok(Answer { outputs, timings }));
+                        job.reply.send(Ok(Answer::new(outputs, timings)));
                     }
                 }
             }

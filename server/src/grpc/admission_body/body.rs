@@ -173,7 +173,8 @@ impl<B> AdmissionBody<B> {
         });
         if self.is_gathered {
             drop(self.hand_on());
-            self.incoming = Some(Incoming::new(&self.gate.pool, self.length as usize));
+            let length = usize::try_from(self.length).expect("a prefix has 32 bits for it");
+            self.incoming = Some(Incoming::new(&self.gate.pool, length));
             return None;
         }
         (self.length > 0).then(|| self.prefix())
@@ -225,10 +226,7 @@ where
     }
 
     /// Reads data, or how the body ends.
-    fn poll_data(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<ControlFlow<Ending, Bytes>> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Ending, Bytes>> {
         let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending if self.scanner.is_mid_message() => {

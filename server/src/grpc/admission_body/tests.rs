@@ -316,7 +316,7 @@ async fn a_large_message_that_ends_early_leaves_nothing_behind() {
     };
     let source = StreamBody::new(stream::iter([Source::Ok(Frame::data(half))]));
     let permits = MessagePermits::default();
-    let mut body = AdmissionBody::new(source, gate, Policy::Refuse, permits.clone());
+    let mut body = AdmissionBody::new(source, gate, Policy::WaitForRoom, permits.clone());
     let status = body.frame().await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!((budget.used(), pool.usage().leased_bytes), (0, 0));

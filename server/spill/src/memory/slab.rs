@@ -24,6 +24,10 @@ pub trait Pinner: Send + Sync + fmt::Debug {
     fn trim(&self);
 }
 
+/// Smaller mappings have no room for a huge page.
+#[cfg(target_os = "linux")]
+const HUGE_PAGE: usize = 2 << 20;
+
 /// `size` bytes that begin on an [`ALIGNMENT`] border inside a larger allocation.
 pub(super) struct Slab {
     memory: Memory,
@@ -43,7 +47,14 @@ enum Memory {
 impl Slab {
     pub(super) fn allocate(size: usize) -> Self {
         let memory = match MmapMut::map_anon(size) {
-            Ok(mapping) => Memory::Mapped(mapping),
+            Ok(mapping) => {
+                #[cfg(target_os = "linux")]
+                if size >= HUGE_PAGE {
+                    // A disk takes it in fewer parts. Where there are none, small ones do.
+                    let _unheard = mapping.advise(memmap2::Advice::HugePage);
+                }
+                Memory::Mapped(mapping)
+            }
             Err(_) => Memory::Heap(vec![0; size + ALIGNMENT]),
         };
         let mut slab = Self {

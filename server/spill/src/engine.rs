@@ -44,6 +44,10 @@ pub trait Engine: Send + fmt::Debug {
     /// completes with its error.
     fn push(&mut self, op: Op);
 
+    /// Starts what was pushed, as far as that is possible without waiting. An engine that starts all by
+    /// itself, or only in [`wait`](Self::wait), has nothing to do.
+    fn submit(&mut self) {}
+
     /// Starts what was pushed and sleeps until an operation completes, the alarm rings, or `timeout`
     /// passes. Adds all that has completed to `done`. It may end early with nothing.
     fn wait(&mut self, timeout: Option<Duration>, done: &mut Vec<Done>);

@@ -146,7 +146,7 @@ fn assert_moved(figures: &Figures) {
         assert_eq!(bucket("0.000001"), 0.0);
     }
     let errors: Vec<_> = figures.starting("forebay.spill.errors").collect();
-    assert_eq!(errors.len(), 6);
+    assert_eq!(errors.len(), 7);
     assert!(errors.iter().all(|(_, count)| *count == 0.0), "{errors:?}");
     let dirs: Vec<_> = figures.starting("forebay.spill.dir.in_use").collect();
     assert!(matches!(dirs[..], [(_, 1.0)]), "{dirs:?}");

@@ -222,6 +222,10 @@ impl Engine for Faulty {
         self.inner.push(op);
     }
 
+    fn submit(&mut self) {
+        self.inner.submit();
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, done: &mut Vec<Done>) {
         let mut back = mem::take(&mut self.failed);
         self.release(&mut back, 0);

@@ -220,6 +220,16 @@ impl Engine for Uring {
         }
     }
 
+    fn submit(&mut self) {
+        self.enable();
+        if self.broken.is_none()
+            && !self.staged.is_empty()
+            && let Err(error) = self.enter(0, None)
+        {
+            self.fail(&error);
+        }
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, done: &mut Vec<Done>) {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let before = done.len();

@@ -116,6 +116,8 @@ pub(super) struct Disk {
     /// Blocks of reads that have, by class.
     ready: [VecDeque<ReadPart>; 2],
     writes: VecDeque<Part>,
+    /// Its thread was woken since it last looked for something to start.
+    rung: bool,
     /// Counts starts, for the writes' share.
     turn: u64,
     /// The file system gave no more room; not asked again before.
@@ -138,6 +140,7 @@ impl Disk {
             requests: Default::default(),
             ready: Default::default(),
             writes: VecDeque::new(),
+            rung: false,
             turn: 0,
             full_until: None,
             write_full_until: None,
@@ -206,6 +209,7 @@ impl Core {
 
     /// Returns what the thread of a directory is to do next.
     pub(super) fn pick(&mut self, dir: usize, room: Room) -> Option<Start> {
+        self.disks[dir].rung = false;
         let recall = self.pick_recall(dir);
         if recall.is_some() || !room.flight {
             return recall;
@@ -296,8 +300,11 @@ impl Core {
         self.next_id - 1
     }
 
+    /// Wakes a directory's thread, unless it was woken already and has not looked since.
     fn ring(&mut self, dir: usize) {
-        self.after.ring(dir);
+        if !std::mem::replace(&mut self.disks[dir].rung, true) {
+            self.after.ring(dir);
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
     retry::{self, Tries, Verdict},
     shared::Shared,
 };
+use read::Arrived;
 
 mod read;
 mod write;
@@ -39,6 +40,9 @@ pub(crate) trait Files: Send {
 
 /// Bytes in flight for one directory at most.
 const FLIGHT_BYTES: u64 = 64 << 20;
+/// Bytes after which operations are submitted, though more are to come: while their checksums are
+/// computed the disk has something to do.
+const SUBMIT_BYTES: u64 = 2 << 20;
 /// Buffers of a thread's own, of one piece each, at most.
 const BOUNCES: usize = 16;
 
@@ -52,6 +56,10 @@ pub(super) struct Driver {
     min_free_bytes: u64,
     flights: HashMap<u64, Flight>,
     flight_bytes: u64,
+    /// Bytes of the operations that were not submitted yet.
+    pushed_bytes: u64,
+    /// What was read and is not looked at yet.
+    arrived: Vec<Arrived>,
     next_op: u64,
     /// Buffers of its own that are free.
     bounces: Vec<Piece>,
@@ -95,6 +103,8 @@ impl Driver {
             min_free_bytes,
             flights: HashMap::new(),
             flight_bytes: 0,
+            pushed_bytes: 0,
+            arrived: Vec::new(),
             next_op: 0,
             bounces,
             delayed: Vec::new(),
@@ -108,17 +118,32 @@ impl Driver {
             self.resume_delayed();
             while let Some(start) = self.pick() {
                 self.start(start);
+                if self.pushed_bytes >= SUBMIT_BYTES {
+                    self.submit();
+                }
+            }
+            if !self.arrived.is_empty() {
+                // The disk goes on while what it gave is looked at.
+                self.submit();
+                self.take_in();
+                continue;
             }
             if self.flights.is_empty() && self.shared.with(|core| core.is_drained()) {
                 return;
             }
             let next = self.delayed.iter().map(|(at, _)| *at).min();
             let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
+            self.pushed_bytes = 0;
             self.engine.wait(timeout, &mut done);
             for done in done.drain(..) {
                 self.complete(done);
             }
         }
+    }
+
+    fn submit(&mut self) {
+        self.pushed_bytes = 0;
+        self.engine.submit();
     }
 
     fn pick(&self) -> Option<Start> {
@@ -175,6 +200,7 @@ impl Driver {
         let id = self.next_op;
         self.next_op += 1;
         self.flight_bytes += bytes;
+        self.pushed_bytes += bytes;
         let flight = Flight {
             cargo,
             tail,

@@ -21,7 +21,7 @@ use super::{Data, Outcome};
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 /// What goes to one directory before the next has its turn.
 pub(super) const CHUNK_BYTES: usize = 8 << 20;
-/// Tensors below this share writes and reads.
+/// Tensors of up to this many bytes share writes and reads.
 pub(super) const SMALL_BYTES: usize = 256 << 10;
 
 /// A tensor.
@@ -178,7 +178,7 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn is_small(&self) -> bool {
-        self.len < SMALL_BYTES && self.run.is_empty()
+        self.len <= SMALL_BYTES && self.run.is_empty()
     }
 }
 

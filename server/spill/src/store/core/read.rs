@@ -145,7 +145,7 @@ impl Core {
         let entry = self.entries.get(&read.entry)?;
         let alone = entry.blocks.len() == 1 && matches!(entry.memory, Memory::None);
         let block = entry.blocks.values().next()?;
-        (alone && entry.len < SMALL_BYTES).then_some(*block)
+        (alone && entry.len <= SMALL_BYTES).then_some(*block)
     }
 
     fn fetch_one(&mut self, id: u64) -> Fetch {

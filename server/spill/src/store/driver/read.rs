@@ -14,6 +14,13 @@ use crate::{
 
 use super::{Cargo, Driver};
 
+/// Blocks that were read.
+pub(super) struct Arrived {
+    parts: Vec<ReadPart>,
+    memory: Piece,
+    tail: Option<Piece>,
+}
+
 impl Driver {
     /// Leases memory for tensors and starts to read them.
     pub(super) fn fetch(&mut self, mut group: Vec<Fetch>) {
@@ -67,7 +74,7 @@ impl Driver {
 
     pub(super) fn land_read(
         &mut self,
-        mut parts: Vec<ReadPart>,
+        parts: Vec<ReadPart>,
         (memory, tail): (Piece, Option<Piece>),
         result: Result<(), Arc<io::Error>>,
     ) {
@@ -82,6 +89,26 @@ impl Driver {
                     .for_each(|part| core.read_failed(part, &error));
             });
         }
+        self.arrived.push(Arrived {
+            parts,
+            memory,
+            tail,
+        });
+    }
+
+    /// Hands on what was read, after a look at each block.
+    pub(super) fn take_in(&mut self) {
+        for arrived in std::mem::take(&mut self.arrived) {
+            self.take_in_one(arrived);
+        }
+    }
+
+    fn take_in_one(&mut self, arrived: Arrived) {
+        let Arrived {
+            mut parts,
+            memory,
+            tail,
+        } = arrived;
         match tail {
             None => parts[0].piece = Some(memory),
             Some(tail) => {

@@ -1,6 +1,12 @@
 """Runs a TorchScript file in Triton's Python backend: what the server hands over at once is one batch."""
 
 import os
+import site
+import sys
+
+# The interpreter within Triton reads neither PYTHONPATH nor what else Python reads at its start.
+sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+site.execsitecustomize()
 
 import torch
 import triton_python_backend_utils as triton

@@ -196,9 +196,15 @@ impl fmt::Display for Cell {
     }
 }
 
-/// Returns the cells whose names hold every part of `wanted`, as `mlp-stream` or `c64` does; all of
-/// them for an empty text.
+/// Returns the cell of the name `wanted`, or else those whose names have it as a part, as `mlp-stream`
+/// and `c64` are; all of them for an empty text.
 pub(crate) fn named(wanted: &str) -> Vec<Cell> {
+    if let Some(cell) = Cell::all()
+        .into_iter()
+        .find(|cell| cell.to_string() == wanted)
+    {
+        return vec![cell];
+    }
     let matches = |cell: &Cell| {
         let name = cell.to_string();
         let (name, wanted) = (format!("-{name}-"), format!("-{wanted}-"));
@@ -225,7 +231,8 @@ mod tests {
     fn parts_of_a_name_choose_the_cells_that_have_them() {
         assert_eq!(named("").len(), 60);
         assert_eq!(named("mlp-stream").len(), 6);
-        assert_eq!(named("mlp-stream-c64-batched").len(), 1);
+        // A whole name is no part of a longer one.
+        assert_eq!(named("mlp-stream-c64").len(), 1);
         // No part of `c64`.
         assert_eq!(named("c6").len(), 0);
         assert_eq!(named("c8").len(), 20);

@@ -4,7 +4,7 @@
 //! Invariant: nothing that a contestant started outlives this value, also where it crashed.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     process::{Interrupt, Running},
+    say,
     server::tail,
 };
 
@@ -43,6 +44,8 @@ pub(crate) struct Recipe {
     /// What it is made of on the disk, without torch and without models.
     pub(crate) files: Vec<PathBuf>,
     pub(crate) command: Serve,
+    /// How its files in shared memory begin, if it has any; one that crashes leaves them.
+    pub(crate) shared_memory: Option<String>,
 }
 
 /// Where contestants and their clients run, and what is needed to wait for one.
@@ -62,6 +65,7 @@ pub(crate) struct Contestant {
     child: Running,
     port: u16,
     log: PathBuf,
+    shared_memory: Option<String>,
     /// From its start until its models were ready.
     pub(crate) ready_after: Duration,
 }
@@ -70,7 +74,7 @@ impl Contestant {
     /// Starts `recipe` with every model, or with each once.
     ///
     /// # Errors
-    /// It ends, or does not come to serve; the text has the end of its log.
+    /// It ends, or does not come to serve; then the end of its log is shown.
     pub(crate) fn start(arena: &Arena<'_>, recipe: &Recipe, every: bool) -> Result<Self> {
         let folder = if every { &recipe.models } else { &recipe.four };
         let log = arena.folder.join(format!("{}.log", recipe.name));
@@ -89,12 +93,19 @@ impl Contestant {
             child,
             port,
             log,
+            shared_memory: recipe.shared_memory.clone(),
             ready_after: Duration::ZERO,
         };
-        let models = names(every);
-        contestant
-            .await_ready(arena, &models)
-            .with_context(|| format!("start {}", recipe.name))?;
+        if let Err(error) = contestant.await_ready(arena, &names(every)) {
+            arena.interrupt.check()?;
+            // Here and once, because the reason goes into tables.
+            say(format_args!(
+                "{}'s log ends:\n{}",
+                recipe.name,
+                tail(&contestant.log)
+            ))?;
+            return Err(error);
+        }
         contestant.ready_after = began.elapsed();
         Ok(contestant)
     }
@@ -121,15 +132,12 @@ impl Contestant {
         loop {
             arena.interrupt.check()?;
             if let Some(status) = self.ended()? {
-                bail!("it ended with {status}; its log ends:\n{}", tail(&self.log));
+                bail!("it ended with {status} instead of serving");
             }
             match waiting.0.try_wait().context("wait for a server")? {
                 None => thread::sleep(LOOK),
                 Some(status) if status.success() => return Ok(()),
-                Some(_) => bail!(
-                    "its models did not become ready; its log ends:\n{}",
-                    tail(&self.log)
-                ),
+                Some(_) => bail!("its models did not become ready"),
             }
         }
     }
@@ -142,6 +150,19 @@ impl Drop for Contestant {
         let _ = self.child.stop();
         // Children that the end of their parent did not take along; mostly there are none.
         let _ = kill_process_group(group, Signal::KILL);
+        if let Some(prefix) = &self.shared_memory {
+            clear_shared_memory(prefix);
+        }
+    }
+}
+
+/// Removes the files in shared memory that begin with `prefix`, which is of this process alone.
+fn clear_shared_memory(prefix: &str) {
+    let entries = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    let left = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    for entry in left {
+        // What cannot be removed is told by the next listing of the folder, and harms no figure.
+        let _ = fs::remove_file(entry.path());
     }
 }
 

@@ -22,5 +22,6 @@ pub(super) fn recipe(setup: &Setup<'_>) -> Recipe {
         four: PathBuf::new(),
         files,
         command: Box::new(command),
+        shared_memory: None,
     }
 }

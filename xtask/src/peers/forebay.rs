@@ -31,5 +31,6 @@ pub(super) fn recipe(setup: &Setup<'_>) -> Result<Recipe> {
         four,
         files,
         command: Box::new(command),
+        shared_memory: None,
     })
 }

@@ -49,5 +49,6 @@ pub(super) fn recipe(
         four,
         files,
         command: Box::new(command),
+        shared_memory: None,
     })
 }

@@ -65,6 +65,7 @@ pub(super) fn recipe(
         four,
         files,
         command: Box::new(command),
+        shared_memory: None,
     })
 }
 

@@ -20,6 +20,9 @@ use crate::say;
 /// After a start, until memory is looked at.
 const SETTLING: Duration = Duration::from_secs(1);
 
+/// Starts of a server that may fail in a row.
+const TRIES: usize = 3;
+
 /// How often and how long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Length {
@@ -31,7 +34,9 @@ pub(super) struct Length {
 pub(super) struct Entrant {
     recipe: Recipe,
     running: Option<Contestant>,
-    /// Why it does not come up, which is found out once.
+    /// Starts in a row that failed; Triton's sometimes do.
+    failed_starts: usize,
+    /// Why it does not come up, after as many as there are tries.
     hopeless: Option<String>,
 }
 
@@ -53,6 +58,7 @@ impl Entrant {
         Self {
             recipe,
             running: None,
+            failed_starts: 0,
             hopeless: None,
         }
     }
@@ -69,10 +75,13 @@ impl Entrant {
         }
         if self.running.is_none() {
             match Contestant::start(arena, &self.recipe, true) {
-                Ok(started) => self.running = Some(started),
+                Ok(started) => (self.running, self.failed_starts) = (Some(started), 0),
                 Err(error) => {
                     arena.interrupt.check()?;
-                    self.hopeless = Some(format!("{error:#}"));
+                    self.failed_starts += 1;
+                    if self.failed_starts >= TRIES {
+                        self.hopeless = Some(format!("{error:#}"));
+                    }
                     return Err(error);
                 }
             }
@@ -120,7 +129,8 @@ impl Entrant {
             disk_bytes: self.recipe.files.iter().map(|path| bytes_of(path)).sum(),
             fault: None,
         };
-        for _ in 0..times {
+        let mut failed = 0;
+        while start.ready_s.len() < times && failed < TRIES {
             match Contestant::start(arena, &self.recipe, false) {
                 Ok(server) => {
                     start.ready_s.push(server.ready_after.as_secs_f64());
@@ -130,7 +140,7 @@ impl Entrant {
                 Err(error) => {
                     arena.interrupt.check()?;
                     start.fault = Some(format!("{error:#}"));
-                    break;
+                    failed += 1;
                 }
             }
         }

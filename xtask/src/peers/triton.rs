@@ -38,8 +38,9 @@ const RULES: [&str; 4] = [
     "nvidia_pytriton.libs/=lib/",
 ];
 
-/// What the models in Python need beside torch.
-const PACKAGES: [&str; 1] = ["numpy==2.4.6"];
+/// What the models in Python need beside torch. The stub knows arrays as they were before numpy 2, and
+/// finds those of later ones empty.
+const PACKAGES: [&str; 1] = ["numpy==1.26.4"];
 
 /// Gets the server, and returns what starts it.
 pub(super) fn recipe(
@@ -71,6 +72,8 @@ pub(super) fn recipe(
         home.join("lib").display(),
         python_libraries(setup, python)?
     );
+    let prefix = format!("forebay_peers_{}_", std::process::id());
+    let shared = format!("--backend-config=python,shm-region-prefix-name={prefix}");
     let (files, path) = (vec![home.clone(), packages.clone()], python.path(&packages));
     let command = move |models: &Path, port: u16| {
         let mut command = Command::new(home.join("bin/tritonserver"));
@@ -81,7 +84,7 @@ pub(super) fn recipe(
         ));
         command.args(["--grpc-address=127.0.0.1", &format!("--grpc-port={port}")]);
         command.args(["--allow-http=false", "--allow-metrics=false"]);
-        command.arg("--disable-auto-complete-config");
+        command.args(["--disable-auto-complete-config", &shared]);
         command.env("LD_LIBRARY_PATH", &libraries);
         command.env("PYTHONPATH", &path);
         command
@@ -92,6 +95,7 @@ pub(super) fn recipe(
         four,
         files,
         command: Box::new(command),
+        shared_memory: Some(prefix),
     })
 }
 

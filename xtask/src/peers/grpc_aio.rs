@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     Setup,
     contestant::Recipe,
-    python_peer::{PythonPeers, source},
+    python_peer::{PythonPeers, sources},
     repository,
 };
 use crate::process::Interrupt;
@@ -36,7 +36,7 @@ pub(super) fn recipe(
         |model, _| vec![("signature.json", repository::signature(model))],
     )?;
     let (files, path) = (vec![packages.clone()], python.path(&packages));
-    let program = source("grpc_aio.py");
+    let program = sources().join("grpc_aio.py");
     let command = move |models: &Path, port: u16| {
         let mut command = Command::new("python3");
         command.arg(&program).arg(models).arg(port.to_string());

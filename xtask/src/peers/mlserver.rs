@@ -1,15 +1,15 @@
 //! MLServer with a runtime of a few lines for TorchScript files.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use super::{
     Setup,
     cell::{Model, served},
     contestant::Recipe,
-    python_peer::{PythonPeers, source},
+    python_peer::{PythonPeers, sources},
     repository,
 };
 use crate::process::Interrupt;
@@ -36,9 +36,9 @@ pub(super) fn recipe(
         },
     )?;
     let (files, path) = (vec![packages.clone()], python.path(&packages));
-    let runtime = source("");
+    let runtime = sources();
+    // It writes to the folder that it is started in.
     let scratch = setup.folder.join("mlserver");
-    fs::create_dir_all(&scratch).context("make a folder for MLServer")?;
     let command = move |models: &Path, port: u16| {
         let mut command = Command::new("python3");
         command

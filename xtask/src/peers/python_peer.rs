@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::Setup;
 use crate::{process::Interrupt, python::Python, torch_python::TorchPython};
@@ -47,17 +47,13 @@ impl PythonPeers {
     }
 }
 
-/// Returns the file `name` that comes with xtask.
-pub(super) fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("peers")
-        .join(name)
+/// Returns the folder of the programs in Python that come with xtask.
+pub(super) fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
 }
 
-/// Returns the text of that file.
+/// Returns the text of the program `name` among them.
 pub(super) fn text(name: &str) -> Result<String> {
-    let path = source(name);
-    anyhow::Context::with_context(fs::read_to_string(&path), || {
-        format!("read {}", path.display())
-    })
+    let path = sources().join(name);
+    fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }

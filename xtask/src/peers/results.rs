@@ -74,6 +74,16 @@ pub(crate) struct Start {
 }
 
 impl Metric {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Throughput,
+        Self::P50,
+        Self::P99,
+        Self::Cpu,
+        Self::Peak,
+        Self::OfBest,
+        Self::OfFormed,
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Throughput => "throughput",

@@ -13,7 +13,7 @@ use super::{
     client::Client,
     contestant::{Arena, Contestant, Recipe},
     libtorch::Bare,
-    results::{Measured, Outcome, Start},
+    results::{Measured, Outcome, Start, first_fault},
 };
 use crate::say;
 
@@ -173,52 +173,49 @@ impl Contest<'_> {
         }
         let window = cell.window(length.window);
         for _ in 0..length.rounds {
-            let Self {
-                arena,
-                client,
-                forebay,
-                servers,
-                bare,
-                ..
-            } = self;
-            measured
-                .forebay
-                .push(forebay.run(arena, client, cell, window)?);
-            for (&peer, entrant) in servers.iter_mut() {
-                if peer.applies(cell).is_ok() {
-                    let outcome = entrant.run(arena, client, cell, window)?;
-                    measured.peers.entry(peer).or_default().push(outcome);
-                }
-            }
-            if let Some(bare) = bare
-                && Peer::Libtorch.applies(cell).is_ok()
-            {
-                let rates = bare.run(arena, cell, window);
-                arena.interrupt.check()?;
-                let outcome = match rates {
-                    Ok(rates) => Outcome::Bare(rates),
-                    Err(error) => Outcome::Failed(format!("{error:#}")),
-                };
-                measured
-                    .peers
-                    .entry(Peer::Libtorch)
-                    .or_default()
-                    .push(outcome);
-            }
+            self.round(&mut measured, window)?;
         }
-        for (peer, reason) in faults(&measured) {
-            say(format_args!("{cell}: {peer}: {reason}"))?;
+        for (name, reason) in faults(&measured) {
+            say(format_args!("{cell}: {name}: {reason}"))?;
         }
         Ok(measured)
+    }
+
+    /// Lets every contestant run the cell once.
+    fn round(&mut self, measured: &mut Measured, window: Duration) -> Result<()> {
+        let (arena, client) = (&self.arena, &self.client);
+        let cell = measured.cell;
+        let ours = self.forebay.run(arena, client, cell, window)?;
+        measured.forebay.push(ours);
+        for (&peer, entrant) in &mut self.servers {
+            if peer.applies(cell).is_ok() {
+                let outcome = entrant.run(arena, client, cell, window)?;
+                measured.peers.entry(peer).or_default().push(outcome);
+            }
+        }
+        if let Some(bare) = &self.bare
+            && Peer::Libtorch.applies(cell).is_ok()
+        {
+            let rates = bare.run(arena, cell, window);
+            arena.interrupt.check()?;
+            let outcome = match rates {
+                Ok(rates) => Outcome::Bare(rates),
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            };
+            let outcomes = measured.peers.entry(Peer::Libtorch).or_default();
+            outcomes.push(outcome);
+        }
+        Ok(())
     }
 }
 
 /// Returns what went wrong, one line for each contestant that had a round without figures.
 fn faults(measured: &Measured) -> Vec<(&'static str, &str)> {
-    let ours = super::results::first_fault(&measured.forebay).map(|fault| ("forebay", fault));
-    let theirs = measured.peers.iter().filter_map(|(peer, outcomes)| {
-        super::results::first_fault(outcomes).map(|fault| (peer.name(), fault))
-    });
+    let ours = first_fault(&measured.forebay).map(|fault| ("forebay", fault));
+    let theirs = measured
+        .peers
+        .iter()
+        .filter_map(|(peer, outcomes)| first_fault(outcomes).map(|fault| (peer.name(), fault)));
     ours.into_iter().chain(theirs).collect()
 }
 

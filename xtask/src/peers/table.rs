@@ -3,10 +3,11 @@
 //! Invariant: every cell that was chosen has its row, and every server its column; where a figure is
 //! missing its place says why.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
     Peer,
+    cell::Cell,
     results::{Measured, Metric, Outcome, Spread, Start, first_fault, median_of},
 };
 
@@ -199,6 +200,19 @@ fn notes(cells: &[Measured]) -> String {
         let _ = writeln!(text, "- {reason} ({}).", cells.join(", "));
     }
     text
+}
+
+/// Says which cells nobody is run in, once for each reason.
+pub(super) fn left_out(cells: &[(Cell, &'static str)]) -> String {
+    let mut by_reason: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (cell, why) in cells {
+        by_reason.entry(why).or_default().push(cell.to_string());
+    }
+    let lines = by_reason.into_iter().map(|(why, cells)| {
+        let cells = cells.join(", ");
+        format!("- nobody is run, {why}: {cells}.\n")
+    });
+    lines.collect()
 }
 
 /// Returns a figure with three digits that count.

@@ -72,7 +72,7 @@ pub(crate) fn command(
 ) -> Result<()> {
     let peers = options.peers();
     let (cells, length) = (options.cells(&peers)?, options.length());
-    let cores = Cores::find()?;
+    let cores = Cores::find(options.share_cores)?;
     let programs = build(workspace, interrupt)?;
     let fixtures = workspace.cache("peers/models");
     let names = Model::ALL.map(Model::fixture);
@@ -85,17 +85,19 @@ pub(crate) fn command(
         folder: programs.reports("bench/peers")?,
     };
     let arena = Arena {
-        cores,
+        cores: cores.clone(),
         await_ready: programs.path("examples/await_ready"),
         folder: setup.folder.clone(),
         interrupt,
     };
     let mut contest = prepare(&setup, &peers, arena)?;
-    announce(&cells.run, &peers, length, cores)?;
+    let load_average = cores::load_average();
+    announce(&cells.run, &peers, length, &cores)?;
 
     let default = setup.folder.with_extension("json");
     let mut record = Record {
         cores,
+        load_average,
         length,
         peers,
         starts: contest.starts(length.rounds)?,
@@ -168,7 +170,7 @@ fn prepare<'a>(setup: &Setup<'_>, peers: &[Peer], arena: Arena<'a>) -> Result<Co
 }
 
 /// Says what is to come and how long it takes.
-fn announce(cells: &[Cell], peers: &[Peer], length: Length, cores: Cores) -> Result<()> {
+fn announce(cells: &[Cell], peers: &[Peer], length: Length, cores: &Cores) -> Result<()> {
     let rounds = u32::try_from(length.rounds).unwrap_or(u32::MAX);
     let one = |cell: &Cell| {
         let running = peers.iter().filter(|peer| peer.applies(*cell).is_ok());
@@ -178,8 +180,7 @@ fn announce(cells: &[Cell], peers: &[Peer], length: Length, cores: Cores) -> Res
     let starts = A_START * u32::try_from(peers.len() + 1).unwrap_or(u32::MAX);
     let total = (cells.iter().map(one).sum::<Duration>() + starts) * rounds;
     say(format_args!(
-        "{} cells, {} rounds of at least {:?}: about {} min; server on core {}, client on core {}, so \
-         that both have one of their own",
+        "{} cells, {} rounds of at least {:?}: about {} min; server on cores {:?}, client on cores {:?}",
         cells.len(),
         length.rounds,
         length.window,

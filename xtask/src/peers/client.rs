@@ -74,7 +74,7 @@ impl Client {
         let tree = server.tree();
         tree.forget_peak()?;
         let before = tree.cpu()?;
-        let mut loadgen = Running(spawn_on(arena.cores.client, &mut command)?);
+        let mut loadgen = Running(spawn_on(&arena.cores.client, &mut command)?);
         let limit = window + warmup + PATIENCE;
         let ended = loadgen.wait_within(limit, arena.interrupt)?;
         let (cpu, peak) = (tree.cpu()?, tree.peak()?);

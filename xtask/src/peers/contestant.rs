@@ -88,7 +88,7 @@ impl Contestant {
             // A group of its own, by which stray children are found; and out of reach of Ctrl-C.
             .process_group(0);
         let began = Instant::now();
-        let child = Running(spawn_on(arena.cores.server, &mut command)?);
+        let child = Running(spawn_on(&arena.cores.server, &mut command)?);
         let mut contestant = Self {
             child,
             port,
@@ -128,7 +128,7 @@ impl Contestant {
     fn await_ready(&mut self, arena: &Arena<'_>, models: &[String]) -> Result<()> {
         let mut command = Command::new(&arena.await_ready);
         command.arg(self.endpoint()).args(models);
-        let mut waiting = Running(spawn_on(arena.cores.client, &mut command)?);
+        let mut waiting = Running(spawn_on(&arena.cores.client, &mut command)?);
         loop {
             arena.interrupt.check()?;
             if let Some(status) = self.ended()? {

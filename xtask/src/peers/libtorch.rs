@@ -66,7 +66,7 @@ impl Bare {
             .stdin(Stdio::null())
             .stdout(file(&output)?)
             .stderr(file(&log)?);
-        let mut child = Running(spawn_on(arena.cores.server, &mut command)?);
+        let mut child = Running(spawn_on(&arena.cores.server, &mut command)?);
         let ended = child.wait_within(window + PATIENCE, arena.interrupt)?;
         ensure!(
             ended.is_some_and(|status| status.success()),

@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Seconds of a run that are measured, for models that are not slow [default: 3]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u16).range(1..))]
     seconds: Option<u16>,
+    /// Let client and server both use both cores, instead of one each
+    #[arg(long)]
+    pub(super) share_cores: bool,
     /// Write the figures to FILE
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
@@ -49,10 +52,11 @@ impl Options {
             cell,
             rounds,
             seconds,
+            share_cores,
             json,
         } = self;
         let lists = !peer.is_empty() || !cell.is_empty();
-        lists || rounds.is_some() || seconds.is_some() || json.is_some()
+        lists || *share_cores || rounds.is_some() || seconds.is_some() || json.is_some()
     }
 
     /// Returns the peers that were chosen.

@@ -24,6 +24,8 @@ use crate::say;
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) cores: Cores,
+    /// The system's load before the first run: whether the machine was quiet.
+    pub(super) load_average: Option<String>,
     pub(super) length: Length,
     /// The peers that were chosen.
     pub(super) peers: Vec<Peer>,
@@ -52,6 +54,7 @@ impl Record {
         json!({
             "schema": "forebay-peers/1",
             "cores": { "client": self.cores.client, "server": self.cores.server },
+            "load_average_before": self.load_average,
             "rounds": self.length.rounds,
             "window_s": self.length.window.as_secs_f64(),
             "starts": self.starts,

@@ -61,8 +61,8 @@ impl Peer {
     pub(crate) fn applies(self, cell: Cell) -> Result<(), &'static str> {
         let identity = cell.load.model() == Model::Identity;
         match self {
-            _ if identity && cell.batching => Err("the identity computes nothing to batch"),
             Self::Echo if !identity => Err("it has no models"),
+            Self::Echo if cell.batching => Err("it has no batching"),
             Self::Libtorch if identity => Err("the identity computes nothing"),
             Self::GrpcAio if cell.batching => Err("it has no batching"),
             Self::Mlserver if cell.mode == Mode::Stream => {

@@ -106,12 +106,7 @@ pub(crate) fn command(
         tables: setup.folder.with_extension("md"),
         json: options.json.clone().unwrap_or(default),
     };
-    for (index, &cell) in cells.run.iter().enumerate() {
-        say(format_args!("{} of {}: {cell}", index + 1, cells.run.len()))?;
-        record.measured.push(contest.cell(cell, length)?);
-        // After each, since all of them may take hours.
-        record.write()?;
-    }
+    measure(&mut contest, &cells.run, &mut record)?;
     // Servers that are not needed any more must not outlive a reader of what follows.
     drop(contest);
     say(format_args!("\n{}", record.write()?))?;
@@ -125,6 +120,16 @@ pub(crate) fn command(
         !check || missed == 0,
         "peers missed {missed} of its targets"
     );
+    Ok(())
+}
+
+/// Measures one cell after the other, and writes what there is after each: all may take hours.
+fn measure(contest: &mut Contest<'_>, cells: &[Cell], record: &mut Record) -> Result<()> {
+    for (index, &cell) in cells.iter().enumerate() {
+        say(format_args!("{} of {}: {cell}", index + 1, cells.len()))?;
+        record.measured.push(contest.cell(cell, record.length)?);
+        record.write()?;
+    }
     Ok(())
 }
 

@@ -188,7 +188,11 @@ fn read(file: &Path) -> Result<Report> {
 fn sample(report: &Report, cpu: Duration, peak_bytes: u64) -> Result<Sample> {
     let counts = &report.counts;
     ensure!(
-        counts.completed_ok == counts.offered && counts.offered > 0,
+        counts.offered > 0,
+        "no request was sent after the warm-up; it needs more --seconds"
+    );
+    ensure!(
+        counts.completed_ok == counts.offered,
         "{} of {} requests got no right answer: {:?} {}",
         counts.offered - counts.completed_ok,
         counts.offered,

@@ -11,7 +11,7 @@ use clap::Parser;
 use forebay_loadgen::spill;
 use forebay_loadgen::{
     cli::{Cli, Command},
-    ladder, parity, queued, run,
+    host, ladder, parity, queued, run,
 };
 
 fn main() -> ExitCode {
@@ -27,10 +27,12 @@ fn main() -> ExitCode {
 
 fn command() -> anyhow::Result<ExitCode> {
     let command = Cli::parse().command;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
+    // On one core a second thread takes no work off the first, and each hand-over costs a wake-up.
+    let mut runtime = match host::cores() {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build().context("start the runtime")?;
     let out = &mut io::stdout().lock();
     match command {
         Command::Run(args) => {

@@ -5,6 +5,7 @@
 //! outdated model is gone for a moment before its successor appears.)
 
 mod archive;
+mod encoder;
 mod fixture;
 mod ladder;
 mod pickle;
@@ -110,6 +111,7 @@ fn recipe(fixture: Fixture) -> Recipe {
     match fixture {
         Fixture::ResNet18 => Recipe::Traced(traced::resnet18),
         Fixture::Mlp => Recipe::Traced(traced::mlp),
+        Fixture::Encoder => Recipe::Traced(traced::encoder),
         Fixture::IdentityFp32 => Recipe::Traced(traced::identity),
         Fixture::Simple => Recipe::Scripted(scripted::SIMPLE),
         Fixture::Thrower => Recipe::Scripted(scripted::THROWER),

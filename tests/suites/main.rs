@@ -11,6 +11,7 @@ mod conversation;
 mod detect;
 mod device_failure;
 mod devices;
+mod dropped_streams;
 mod freezing;
 mod intra_op;
 mod overflow;

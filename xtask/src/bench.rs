@@ -81,7 +81,9 @@ pub(crate) fn command(
 ) -> Result<()> {
     let metadata = workspace.metadata()?;
     let benchmarks = find(&metadata);
-    let known: Vec<_> = benchmarks.iter().map(Benchmark::name).collect();
+    let mut known: Vec<_> = benchmarks.iter().map(Benchmark::name).collect();
+    // No target of cargo's, because it builds and drives several programs.
+    known.push("peers".to_owned());
     let Some(name) = name else {
         return say(format_args!("the benchmarks: {}", listed(&known)));
     };

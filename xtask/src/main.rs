@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{process::Interrupt, workspace::Workspace};
@@ -21,6 +21,7 @@ mod fio;
 mod fixtures;
 mod gpu;
 mod libtorch;
+mod peers;
 mod process;
 mod python;
 mod server;
@@ -63,6 +64,8 @@ enum Task {
         /// Fail where it misses a target.
         #[arg(long)]
         check: bool,
+        #[command(flatten)]
+        peers: peers::Options,
     },
 }
 
@@ -91,9 +94,16 @@ fn run(task: Task) -> Result<()> {
         Task::Models { dir, ladder } => fixtures::models(&workspace, &dir, ladder, &interrupt),
         Task::Demo => demo::command(&workspace, &interrupt),
         Task::Gpu => gpu::command(&workspace, &interrupt),
-        Task::Bench { name, check } => {
-            bench::command(&workspace, name.as_deref(), check, &interrupt)
-        }
+        Task::Bench { name, check, peers } => match name.as_deref() {
+            Some("peers") => peers::command(&workspace, &peers, check, &interrupt),
+            name => {
+                ensure!(
+                    !peers.are_given(),
+                    "these options are of `bench peers` only"
+                );
+                bench::command(&workspace, name, check, &interrupt)
+            }
+        },
         Task::Conformance => conformance::command(&workspace, &interrupt),
         Task::Test => test::command(&workspace, &interrupt),
     }

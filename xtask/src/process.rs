@@ -128,7 +128,7 @@ impl Running {
     }
 
     /// Waits for the end as `wait` does, but for `limit` only; then stops the child.
-    fn wait_within(
+    pub(crate) fn wait_within(
         &mut self,
         limit: Duration,
         interrupt: &Interrupt,

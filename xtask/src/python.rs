@@ -58,22 +58,33 @@ impl Python {
         interrupt: &Interrupt,
     ) -> Result<PathBuf> {
         let folder = workspace.cache("python");
+        self.packages_in(workspace, &folder, requirements, interrupt)
+    }
+
+    /// Returns `folder`, which is of the cache, with exactly `requirements` in it.
+    pub(crate) fn packages_in(
+        &self,
+        workspace: &Workspace,
+        folder: &Path,
+        requirements: &[&str],
+        interrupt: &Interrupt,
+    ) -> Result<PathBuf> {
         let stamp = folder.join("requirements.txt");
         let wanted = requirements.join("\n");
         if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
-            return Ok(folder);
+            return Ok(folder.to_owned());
         }
         say(format_args!("python packages: {}", requirements.join(" ")))?;
-        let partial = workspace.cache("python.partial");
-        for old in [&partial, &folder] {
+        let partial = folder.with_extension("partial");
+        for old in [&partial, folder] {
             if old.exists() {
                 fs::remove_dir_all(old).with_context(|| format!("remove {}", old.display()))?;
             }
         }
         self.install(workspace, &partial, requirements, interrupt)?;
         fs::write(partial.join("requirements.txt"), wanted).context("write the stamp")?;
-        fs::rename(&partial, &folder).with_context(|| format!("make {}", folder.display()))?;
-        Ok(folder)
+        fs::rename(&partial, folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder.to_owned())
     }
 
     /// Installs `requirements`, and what they need, into `folder`.

@@ -9,6 +9,9 @@ pub enum Fixture {
     ResNet18,
     /// A perceptron 784-512-10 with random weights, batched dynamically.
     Mlp,
+    /// A transformer encoder with random weights, batched dynamically: INT64 tokens `[B, 128]` to
+    /// FP32 `[B, 256]`.
+    Encoder,
     /// FP32 `[B, N]`, returned as it is: the output shares the input's memory.
     IdentityFp32,
     /// Two INT32 `[B, 16]` to their sum and their difference.
@@ -37,9 +40,10 @@ pub struct UnknownFixture(String);
 
 impl Fixture {
     /// Every fixture.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ResNet18,
         Self::Mlp,
+        Self::Encoder,
         Self::IdentityFp32,
         Self::Simple,
         Self::Thrower,
@@ -56,6 +60,7 @@ impl Fixture {
         match self {
             Self::ResNet18 => "resnet18",
             Self::Mlp => "mlp",
+            Self::Encoder => "encoder",
             Self::IdentityFp32 => "identity_fp32",
             Self::Simple => "simple",
             Self::Thrower => "thrower",
@@ -73,6 +78,7 @@ impl Fixture {
         match self {
             Self::ResNet18 => include_str!("repository/resnet18/config.pbtxt"),
             Self::Mlp => include_str!("repository/mlp/config.pbtxt"),
+            Self::Encoder => include_str!("repository/encoder/config.pbtxt"),
             Self::IdentityFp32 => include_str!("repository/identity_fp32/config.pbtxt"),
             Self::Simple => include_str!("repository/simple/config.pbtxt"),
             Self::Thrower => include_str!("repository/thrower/config.pbtxt"),

@@ -92,6 +92,16 @@ fn mlp_scores_rows_in_batches_of_any_size() {
 }
 
 #[test]
+fn encoder_reads_texts_in_batches_of_any_size() {
+    let module = load(Fixture::Encoder);
+    for batch in [1, 2, 5] {
+        let texts = Tensor::randint(4096, [batch, 128], (Kind::Int64, Device::Cpu));
+        assert_eq!(module.forward_ts(&[&texts]).unwrap().size(), [batch, 256]);
+        rows_are_independent(&module, &texts);
+    }
+}
+
+#[test]
 fn identity_returns_the_very_memory_it_was_given() {
     let module = load(Fixture::IdentityFp32);
     for shape in [[1, 1], [3, 7], [64, 1000]] {

@@ -8,7 +8,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use tch::{CModule, Device, Kind, TchError, Tensor};
 
-use super::resnet::ResNet18;
+use super::{
+    encoder::{self, Encoder},
+    resnet::ResNet18,
+};
 
 const SEED: i64 = 20_260_101;
 const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -17,7 +20,17 @@ const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 pub(super) fn resnet18(path: &Path) -> Result<()> {
     tch::manual_seed(SEED);
     let net = ResNet18::random().context("draw the weights of ResNet-18")?;
-    trace(path, "ResNet18", &[2, 3, 224, 224], |x| net.forward(x))
+    trace(path, "ResNet18", &zeros(&[2, 3, 224, 224])?, |x| {
+        net.forward(x)
+    })
+}
+
+/// Saves an [`Encoder`] at `path`.
+pub(super) fn encoder(path: &Path) -> Result<()> {
+    tch::manual_seed(SEED);
+    let net = Encoder::random().context("draw the weights of the encoder")?;
+    let tokens = Tensor::f_zeros([2, encoder::TOKENS], (Kind::Int64, Device::Cpu))?;
+    trace(path, "Encoder", &tokens, |x| net.forward(x))
 }
 
 /// Saves a perceptron 784-512-10 with one hidden layer at `path`.
@@ -29,7 +42,7 @@ pub(super) fn mlp(path: &Path) -> Result<()> {
         Tensor::f_randn([512], F32)?.f_mul_scalar(0.1)?,
         Tensor::f_randn([10], F32)?.f_mul_scalar(0.1)?,
     ];
-    trace(path, "Mlp", &[2, 784], |x| {
+    trace(path, "Mlp", &zeros(&[2, 784])?, |x| {
         x.f_linear(&hidden, Some(&biases[0]))?
             .f_relu()?
             .f_linear(&scores, Some(&biases[1]))
@@ -38,26 +51,32 @@ pub(super) fn mlp(path: &Path) -> Result<()> {
 
 /// Saves a model that returns its input at `path`: not a copy, but the same memory.
 pub(super) fn identity(path: &Path) -> Result<()> {
-    trace(path, "Identity", &[2, 2], |x| Ok(x.shallow_clone()))
+    trace(
+        path,
+        "Identity",
+        &zeros(&[2, 2])?,
+        |x| Ok(x.shallow_clone()),
+    )
 }
 
-fn trace<F>(path: &Path, name: &str, shape: &[i64], forward: F) -> Result<()>
+fn zeros(shape: &[i64]) -> Result<Tensor, TchError> {
+    Tensor::f_zeros(shape, F32)
+}
+
+fn trace<F>(path: &Path, name: &str, example: &Tensor, forward: F) -> Result<()>
 where
     F: Fn(&Tensor) -> Result<Tensor, TchError>,
 {
-    let example = Tensor::f_zeros(shape, F32)?;
     // The closure must return, else the thread stays in tracing mode: its failure is kept aside.
     let mut failure = None;
     let module =
-        CModule::create_by_tracing(name, "forward", &[example], &mut |inputs| match inputs
-            .iter()
-            .map(&forward)
-            .collect()
-        {
-            Ok(outputs) => outputs,
-            Err(error) => {
-                failure = Some(error);
-                Vec::new()
+        CModule::create_by_tracing(name, "forward", &[example.shallow_clone()], &mut |inputs| {
+            match inputs.iter().map(&forward).collect() {
+                Ok(outputs) => outputs,
+                Err(error) => {
+                    failure = Some(error);
+                    Vec::new()
+                }
             }
         });
     if let Some(failure) = failure {

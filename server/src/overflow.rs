@@ -177,7 +177,11 @@ impl Overflow {
                     Err(error) => pause.after(&error, !in_flight.writes.is_empty()),
                 }
             }
-            self.budget.makes_room(match pause.is_over() {
+            let wanted = self.budget.wanted();
+            let is_stuck = ripe.is_none()
+                && in_flight.leaving == 0
+                && self.marks.must_park(wanted, in_flight.leaving);
+            self.budget.makes_room(match pause.is_over() && !is_stuck {
                 true => self.room(),
                 false => 0,
             });
@@ -227,7 +231,7 @@ impl Overflow {
             };
             let Some(cargo) = queue.lift(ticket) else {
                 // It has just been taken, to run.
-                return Ok(None);
+                return Ok(self.shelf.ripens());
             };
             match cargo::park(&self.store, self.floor_bytes, cargo) {
                 Ok(Accepted {

@@ -215,12 +215,28 @@ impl State {
     /// Returns the idle slabs that must go for leased and idle ones to be at most `most_bytes`.
     fn evict(&mut self, most_bytes: usize) -> Vec<Slab> {
         let mut evicted = Vec::new();
-        while self.leased_bytes + self.idle_bytes > most_bytes
-            && let Some(slab) = self.largest_idle()
-        {
+        while let excess @ 1.. = (self.leased_bytes + self.idle_bytes).saturating_sub(most_bytes) {
+            let enough = self
+                .idle
+                .iter()
+                .filter(|(class, slabs)| **class >= excess && !slabs.is_empty());
+            let enough = enough.map(|(class, _)| *class).min();
+            let slab = match enough {
+                Some(class) => self.take_idle(class),
+                None => self.largest_idle(),
+            };
+            let Some(slab) = slab else {
+                break;
+            };
             evicted.push(slab);
         }
         evicted
+    }
+
+    fn take_idle(&mut self, class: usize) -> Option<Slab> {
+        let slab = self.idle.get_mut(&class)?.pop()?;
+        self.idle_bytes -= class;
+        Some(slab)
     }
 
     fn largest_idle(&mut self) -> Option<Slab> {
@@ -232,7 +248,7 @@ impl State {
 }
 
 /// Returns the size of the slab for `len` bytes: whole pages, in steps of a quarter of a power of two,
-/// so that slabs are of few sizes and no more than a quarter too large.
+/// so that slabs are of few sizes and no more than a quarter or a page too large.
 fn class(len: usize) -> usize {
     let power = len.max(ALIGNMENT).next_power_of_two();
     let step = (power / 8).max(ALIGNMENT);

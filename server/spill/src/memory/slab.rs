@@ -24,9 +24,27 @@ pub trait Pinner: Send + Sync + fmt::Debug {
     fn trim(&self);
 }
 
+/// Smaller slabs are of the heap: they leave no large holes, and the system has mappings for some ten
+/// thousand only.
+const LARGE: usize = 64 << 10;
+
 /// Smaller mappings have no room for a huge page.
 #[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 2 << 20;
+
+/// Maps `size` bytes, and returns where in the mapping to begin, as an alignment.
+fn map(size: usize) -> Option<(Memory, usize)> {
+    #[cfg(target_os = "linux")]
+    if size >= HUGE_PAGE {
+        // What alignment leaves over is never touched, and so no memory.
+        let mapping = MmapMut::map_anon(size + HUGE_PAGE).ok()?;
+        // A disk takes it in fewer parts. Where there are no such pages, small ones do.
+        let _unheard = mapping.advise(memmap2::Advice::HugePage);
+        return Some((Memory::Mapped(mapping), HUGE_PAGE));
+    }
+    let mapping = MmapMut::map_anon(size).ok()?;
+    Some((Memory::Mapped(mapping), ALIGNMENT))
+}
 
 /// `size` bytes that begin on an [`ALIGNMENT`] border inside a larger allocation.
 pub(super) struct Slab {
@@ -39,30 +57,24 @@ enum Memory {
     None,
     /// Its own mapping: what goes back, goes back to the system, and leaves no hole in a heap.
     Mapped(MmapMut),
-    /// Where the system maps no more.
+    /// Small, or where the system maps no more.
     Heap(Vec<u8>),
     Pinned(Box<dyn Region>),
 }
 
 impl Slab {
     pub(super) fn allocate(size: usize) -> Self {
-        let memory = match MmapMut::map_anon(size) {
-            Ok(mapping) => {
-                #[cfg(target_os = "linux")]
-                if size >= HUGE_PAGE {
-                    // A disk takes it in fewer parts. Where there are none, small ones do.
-                    let _unheard = mapping.advise(memmap2::Advice::HugePage);
-                }
-                Memory::Mapped(mapping)
-            }
-            Err(_) => Memory::Heap(vec![0; size + ALIGNMENT]),
-        };
+        let (memory, alignment) = match size {
+            LARGE.. => map(size),
+            _ => None,
+        }
+        .unwrap_or_else(|| (Memory::Heap(vec![0; size + ALIGNMENT]), ALIGNMENT));
         let mut slab = Self {
             memory,
             start: 0,
             size,
         };
-        slab.start = slab.memory().as_ptr().align_offset(ALIGNMENT);
+        slab.start = slab.memory().as_ptr().align_offset(alignment);
         slab
     }
 

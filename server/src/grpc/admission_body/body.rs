@@ -52,6 +52,8 @@ pub struct AdmissionBody<B> {
     waiting: Option<Reserve>,
     /// Of the message that is coming in. It goes back with the body if the rest never comes.
     current: Option<Admitted>,
+    /// Whether a message has begun.
+    has_begun: bool,
     /// Bytes of the message that is coming in, behind its prefix.
     length: u64,
     /// Whether they are gathered rather than handed on.
@@ -88,6 +90,7 @@ impl<B> AdmissionBody<B> {
             scanned: 0,
             waiting: None,
             current: None,
+            has_begun: false,
             length: 0,
             is_gathered: false,
             incoming: None,
@@ -131,7 +134,10 @@ impl<B> AdmissionBody<B> {
                     };
                     let message = self.incoming.take().and_then(Incoming::whole);
                     let shown = last.or_else(|| message.as_ref().map(|_| EMPTY_MESSAGE));
-                    if let Some(admitted) = self.current.take() {
+                    // No handler claims a control message: its bytes are held until the next one begins.
+                    if self.policy != Policy::Control
+                        && let Some(admitted) = self.current.take()
+                    {
                         self.permits.push(Admitted {
                             message,
                             ..admitted
@@ -140,6 +146,14 @@ impl<B> AdmissionBody<B> {
                     return Poll::Ready(Ok(shown));
                 }
                 Some(FrameEvent::Prefix { compressed, length }) => {
+                    self.current = None;
+                    if std::mem::replace(&mut self.has_begun, true)
+                        && self.policy == Policy::WaitForRoom
+                    {
+                        // tonic would read on for ever, and nobody would claim what it reads.
+                        let text = "ModelInfer takes one message; use ModelStreamInfer for more";
+                        return Poll::Ready(Err(Status::unimplemented(text)));
+                    }
                     self.arrived = std::time::Instant::now();
                     self.length = length.into();
                     // A compressed message is tonic's to refuse.

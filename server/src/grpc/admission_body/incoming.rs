@@ -1,7 +1,7 @@
 //! A large message on its way in, straight into a slab of the host's pool.
 //!
 //! Memory of its own mapping leaves no hole in a heap when the message has gone to disk, and its first
-//! raw tensor begins on a page, as devices and disks like it, and need not be copied for them.
+//! raw tensor begins on a page, so that a pass that it has to itself can use it where it lies.
 //!
 //! Invariant: what [`Incoming::whole`] returns was written in all of its bytes.
 

@@ -44,8 +44,7 @@ impl MessagePermits {
         let mut admitted = self.take();
         let gathered = admitted.as_mut().and_then(|one| one.message.take());
         let message = match gathered {
-            Some(bytes) => ModelInferRequest::decode(bytes)
-                .map_err(|error| Status::internal(error.to_string()))?,
+            Some(bytes) => decode(bytes)?,
             None => shown,
         };
         Ok((message, admitted))
@@ -59,5 +58,50 @@ impl MessagePermits {
     pub(super) fn push(&self, message: Admitted) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push_back(message);
+    }
+}
+
+/// Decodes a message that was gathered. A small tensor gets memory of its own: it may outlive the large
+/// ones, as an output that a model passes on, and would keep the whole message for its few bytes.
+fn decode(bytes: Bytes) -> Result<ModelInferRequest, Status> {
+    const SMALL: usize = 8;
+    let length = bytes.len();
+    let mut message =
+        ModelInferRequest::decode(bytes).map_err(|error| Status::internal(error.to_string()))?;
+    for raw in &mut message.raw_input_contents {
+        if raw.len() < length / SMALL {
+            *raw = Bytes::copy_from_slice(raw);
+        }
+    }
+    Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{admission::Budget, memory::Pool};
+
+    #[test]
+    fn a_small_tensor_does_not_keep_the_memory_of_a_large_one() {
+        let request = ModelInferRequest {
+            raw_input_contents: vec![vec![1; 10].into(), vec![2; 100_000].into()],
+            ..ModelInferRequest::default()
+        };
+        let pool = Pool::new(0);
+        let bytes = request.encode_to_vec();
+        let mut slab = pool.lease(bytes.len());
+        slab.copy_from_slice(&bytes);
+        let permits = MessagePermits::default();
+        permits.push(Admitted {
+            permit: Budget::new("test", 1 << 20).charge(1),
+            arrived: Instant::now(),
+            message: Some(Bytes::from_owner(slab)),
+        });
+        let (claimed, _) = permits.claim(ModelInferRequest::default()).unwrap();
+        assert_eq!(claimed, request);
+        let small = claimed.raw_input_contents[0].clone();
+        assert!(pool.usage().leased_bytes > 0);
+        drop(claimed);
+        assert_eq!((pool.usage().leased_bytes, small.len()), (0, 10));
     }
 }

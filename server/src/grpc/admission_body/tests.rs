@@ -223,7 +223,7 @@ proptest! {
         }
         let budget = Budget::new("test", 1000);
         let permits = MessagePermits::default();
-        let mut body = AdmissionBody::new(open_body(pieces), gate(&budget), Policy::WaitForRoom, permits.clone());
+        let mut body = AdmissionBody::new(open_body(pieces), gate(&budget), Policy::Wait, permits.clone());
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _entered = runtime.enter();
@@ -321,4 +321,37 @@ async fn a_large_message_that_ends_early_leaves_nothing_behind() {
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!((budget.used(), pool.usage().leased_bytes), (0, 0));
     assert!(permits.take().is_none() && body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn a_unary_call_takes_one_message() {
+    let budget = Budget::new("test", 1 << 20);
+    for second in [0, 3, 100_000] {
+        let permits = MessagePermits::default();
+        let bytes = Bytes::from([framed(10), framed(second)].concat());
+        let source = open_body(vec![bytes]);
+        let policy = Policy::WaitForRoom;
+        let mut body = AdmissionBody::new(source, gate(&budget), policy, permits.clone());
+        assert_eq!(message(&mut body).await, framed(10));
+        let status = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{status}");
+        assert!(permits.take().is_some() && permits.take().is_none());
+        assert_eq!(budget.used(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_control_stream_holds_no_more_than_one_message() {
+    let budget = Budget::new("test", 100_000);
+    let permits = MessagePermits::default();
+    let bytes = Bytes::from(framed(60_000).repeat(3));
+    let source = open_body(vec![bytes]);
+    let mut body = AdmissionBody::new(source, gate(&budget), Policy::Control, permits.clone());
+    for _ in 0..3 {
+        assert_eq!(message(&mut body).await, framed(60_000));
+        assert_eq!(budget.used(), 60_000);
+    }
+    drop(body);
+    assert_eq!(budget.used(), 0);
+    assert!(permits.take().is_none());
 }

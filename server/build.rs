@@ -25,6 +25,8 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .warnings(false)
+        // Lines for backtraces, as the profile has it: libtorch's headers are tens of MB of types.
+        .flag_if_supported("-g1")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .file("shim/aoti.cpp")
@@ -37,6 +39,10 @@ fn main() {
     );
     println!("cargo::rustc-link-lib=dylib=torch_cpu");
     println!("cargo::rustc-link-lib=dylib=c10");
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        // The standard library unpacks them when it writes a backtrace.
+        println!("cargo::rustc-link-arg-bins=-Wl,--compress-debug-sections=zlib");
+    }
     println!(
         "cargo::rustc-link-arg=-Wl,-rpath,{}",
         libtorch.join("lib").display()

@@ -25,6 +25,7 @@
 #include <torch/csrc/jit/ir/alias_analysis.h>
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/passes/freeze_module.h>
+#include <torch/csrc/jit/passes/frozen_graph_optimizations.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <unistd.h>
@@ -112,16 +113,44 @@ bool writes_to_constants(const torch::jit::AliasDb& aliases, const torch::jit::B
   return false;
 }
 
-// Whether passes of a module leave nothing behind. Freezing keeps as attributes what a method writes
-// to, and a graph could write to a constant in place. Weights are not copied for this.
-bool is_pure(const torch::jit::Module& module, const std::vector<std::string>& kept) {
-  const torch::jit::Module frozen = torch::jit::freeze_module(module, kept);
+// Whether passes of the module that `frozen` was made of leave nothing behind. Freezing keeps as
+// attributes what a method writes to, and a graph could write to a constant in place.
+bool is_pure(const torch::jit::Module& frozen) {
   if (frozen.type()->numAttributes() > 0) {
     return false;
   }
   const auto graph = frozen.get_method("forward").graph();
   const torch::jit::AliasDb aliases(graph, /*isFrozen=*/true);
   return !writes_to_constants(aliases, *graph->block());
+}
+
+// Makes a module in `form` of one as it was saved. Weights that stay as they are are shared with it.
+FbModule* in_form(const torch::jit::Module& saved, int form) {
+  std::vector<std::string> kept;
+  if (saved.find_method(kReset)) {
+    kept.emplace_back(kReset);
+  }
+  std::optional<torch::jit::Module> frozen;
+  bool pure = false;
+  try {
+    frozen = torch::jit::freeze_module(saved, kept);
+    pure = is_pure(*frozen);
+  } catch (const std::exception&) {
+    if (form > 0) {
+      throw;
+    }
+    // What cannot be frozen is taken to keep state.
+  }
+  if (form == 0) {
+    return new FbModule{saved, pure};
+  }
+  // The rest of what torch::jit::freeze does.
+  auto graph = frozen->get_method("forward").graph();
+  torch::jit::OptimizeFrozenGraph(graph);
+  if (form > 1) {
+    frozen = torch::jit::optimize_for_inference(*frozen, kept);
+  }
+  return new FbModule{*frozen, pure};
 }
 
 // Adds up tensors, each piece of memory once.
@@ -218,28 +247,17 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
     }
     torch::jit::Module module = torch::jit::load(file, place);
     module.eval();
-    std::vector<std::string> kept;
-    if (module.find_method(kReset)) {
-      kept.emplace_back(kReset);
-    }
-    bool pure = false;
-    try {
-      pure = is_pure(module, kept);
-    } catch (const std::exception&) {
-      // What cannot be frozen is taken to keep state.
-    }
-    if (form > 0) {
-      module = torch::jit::freeze(module, kept);
-    }
-    if (form > 1) {
-      module = torch::jit::optimize_for_inference(module, kept);
-    }
+    std::unique_ptr<FbModule> loaded(in_form(module, form));
     if (device >= 0) {
       // Weights were copied and folded on this thread's stream, which passes do not wait for.
       at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device));
     }
-    return new FbModule{std::move(module), pure};
+    return loaded.release();
   });
+}
+
+FbModule* fb_module_in_form(const FbModule* saved, int form, char** error) {
+  return guarded<FbModule*>(error, nullptr, [&] { return in_form(saved->module, form); });
 }
 
 bool fb_module_is_pure(const FbModule* module) {

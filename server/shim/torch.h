@@ -29,6 +29,10 @@ struct FbArgument {
 // constants folded in, 2 for one whose graph is optimized for inference as well.
 FbModule* fb_module_load(const char* file, int device, int form, char** error);
 
+// Makes one in another form of a pure module that was loaded onto the CPU as it was saved. What
+// stays the same of its weights is shared.
+FbModule* fb_module_in_form(const FbModule* saved, int form, char** error);
+
 void fb_module_free(FbModule* module);
 
 // Whether passes are known to change nothing in the module, so that several threads may run it at

@@ -14,6 +14,7 @@ use crate::{
     repository::ScannedModel,
     residency::{Mode, Residency, Usage},
     scheduler::Scheduler,
+    torch,
 };
 
 mod blueprint;
@@ -23,7 +24,7 @@ mod place;
 mod served;
 mod warmup;
 
-pub use config::Config;
+pub use config::{Config, WarmupSizes};
 pub use load::{Loader, try_load};
 pub use place::{Error as PlaceError, places};
 pub use served::Served;
@@ -72,6 +73,8 @@ impl Registry {
             };
             models.insert(name, versions);
         }
+        // What was tried and lost leaves more behind than what serves.
+        torch::trim();
         let residency = Arc::clone(&loader.residency);
         residency.start()?;
         let Usage { budget, bytes, .. } = residency.usage();

@@ -113,6 +113,7 @@ impl Server {
             max_queue_items: config.scheduler.max_queue_items,
             intra_op_threads: threads(config.scheduler.intra_op_threads, instances),
             warmup_timeout: config.registry.warmup_timeout,
+            warmup_sizes: config.registry.warmup_sizes,
             model_residency: config.registry.model_residency,
             residency: Arc::new(Residency::new(
                 config.registry.weights_budget(),

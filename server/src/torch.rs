@@ -95,6 +95,10 @@ mod tests {
             assert_eq!(shared(Form::Saved).is_err(), counts);
             assert_eq!(shared(Form::Frozen).is_err(), counts);
             assert_eq!(shared(Form::Optimized).is_err(), counts);
+            let saved = Module::load(&file, Form::Saved, Location::Host).unwrap();
+            for form in [Form::Frozen, Form::Optimized] {
+                assert_eq!(saved.in_form(form).is_none(), counts);
+            }
         }
     }
 }

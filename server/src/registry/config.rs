@@ -7,6 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::residency::Mode;
 
+/// Which batch sizes a model is warmed up with, of those that its configuration does not ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WarmupSizes {
+    /// Every size on a device with memory of its own; on the host as many as cost little, and more
+    /// only where the first pass of a size is seen to take longer than its rows call for.
+    #[default]
+    Auto,
+    /// Every size.
+    All,
+}
+
 /// How models become ready.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -15,6 +27,8 @@ pub struct Config {
     /// not ask for itself. Defaults to 3 s; 0 switches that part off.
     #[serde(with = "humantime_serde")]
     pub warmup_timeout: Duration,
+    /// Which of those sizes are run. Defaults to `auto`.
+    pub warmup_sizes: WarmupSizes,
     /// Whether weights may leave memory while no request uses them, where a model's configuration
     /// does not say. Defaults to `pinned`; models with sequences always are.
     pub model_residency: Mode,
@@ -48,6 +62,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             warmup_timeout: Duration::from_secs(3),
+            warmup_sizes: WarmupSizes::Auto,
             model_residency: Mode::Pinned,
             weights_bytes: ByteSize(0),
             residency_turn: Duration::from_secs(1),

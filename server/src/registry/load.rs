@@ -9,7 +9,7 @@ use forebay_proto::inference::ModelParameter;
 use tokio::sync::watch;
 
 use super::{
-    Served,
+    Served, WarmupSizes,
     blueprint::{Blueprint, File, Started},
     place,
     warmup::{self, Warmup},
@@ -42,6 +42,8 @@ pub struct Loader {
     pub intra_op_threads: usize,
     /// What the warm-up of a version may take, save for what its configuration asks for.
     pub warmup_timeout: Duration,
+    /// Which batch sizes are warmed up.
+    pub warmup_sizes: WarmupSizes,
     /// Whether weights may leave memory, where a model's configuration does not say.
     pub model_residency: Mode,
     /// Who holds memory for weights.
@@ -152,6 +154,7 @@ impl Loader {
             settings,
             pipelines: &started.pipelines,
             limit: self.warmup_timeout,
+            extent: self.warmup_sizes,
         };
         warmup.run()?;
         for pipeline in &mut started.pipelines {

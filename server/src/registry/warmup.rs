@@ -1,7 +1,8 @@
-//! Runs a model before it is ready: what its `model_warmup` says, then every batch size that may
+//! Runs a model before it is ready: what its `model_warmup` says, then the batch sizes that may
 //! come, on every instance, through the same stages and threads that will serve.
 //!
 //! A first pass makes what later ones find: a compiled graph, kernels for a shape, slabs of memory.
+//! Where it is seen that a size as such has nothing to make, others are left to their first request.
 //! Invariants: no request is served before the warm-up is over, and nothing of it is left in a
 //! model's state or in the statistics.
 
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::{
     error::Error,
     executor::Pipeline,
+    registry::WarmupSizes,
     repository::{ModelSettings, Scheduling, WarmupSample},
     request::{Answer, Job, Reply, Timings},
 };
@@ -39,6 +41,8 @@ pub(super) struct Warmup<'a> {
     pub(super) pipelines: &'a [Pipeline],
     /// What the sizes that nobody asked for may take together, from when the first of them is warm.
     pub(super) limit: Duration,
+    /// Which of them are run.
+    pub(super) extent: WarmupSizes,
 }
 
 impl Warmup<'_> {
@@ -84,9 +88,17 @@ impl Warmup<'_> {
             }
         };
         let mut progress = Progress::new(self.limit);
-        let sizes = sizes(self.settings.max_batch_size, &self.settings.scheduling);
+        let mut sizes = sizes(self.settings.max_batch_size, &self.settings.scheduling);
+        let may_settle = self.extent == WarmupSizes::Auto && self.at_once() == 1;
+        if may_settle {
+            // The second size tells what a size costs, and the smallest tells it soonest.
+            sizes.sort_by_key(|&rows| rows > 2);
+        }
         let again = sizes.iter().rev();
         for &rows in sizes.iter().chain(again) {
+            if may_settle && progress.is_settled() {
+                break;
+            }
             if progress.warm.contains(&rows) || !progress.has_time_for(rows, self.passes(&progress))
             {
                 continue;

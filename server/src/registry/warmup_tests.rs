@@ -38,6 +38,8 @@ struct Noting {
     fails_from: i64,
     /// What the next pass takes.
     slow: Arc<Mutex<Duration>>,
+    /// What each row of a pass takes.
+    row: Arc<Mutex<Duration>>,
 }
 
 impl Instance for Noting {
@@ -48,6 +50,8 @@ impl Instance for Noting {
             unreachable!("these devices are on the host")
         };
         let rows = first.shape.dims()[0];
+        let row = *self.row.lock().unwrap();
+        std::thread::sleep(row * u32::try_from(rows).unwrap());
         self.passes
             .lock()
             .unwrap()
@@ -71,6 +75,7 @@ struct Rig {
     passes: Vec<Passes>,
     resets: Arc<AtomicUsize>,
     slow: Arc<Mutex<Duration>>,
+    row: Arc<Mutex<Duration>>,
     pool: Pool,
 }
 
@@ -92,6 +97,7 @@ fn rig(more: &str, simulated: bool, fails_from: i64) -> Rig {
         passes: vec![],
         resets: Arc::default(),
         slow: Arc::default(),
+        row: Arc::default(),
         pool: pool.clone(),
     };
     for index in 0..2 {
@@ -102,6 +108,7 @@ fn rig(more: &str, simulated: bool, fails_from: i64) -> Rig {
             resets: Arc::clone(&rig.resets),
             fails_from,
             slow: Arc::clone(&rig.slow),
+            row: Arc::clone(&rig.row),
         };
         let spawned = if simulated {
             let device = Simulated::new(Costs::default(), pool.clone());
@@ -139,6 +146,7 @@ impl Rig {
             settings: &self.settings,
             pipelines: &self.pipelines,
             limit,
+            extent: WarmupSizes::All,
         }
     }
 
@@ -190,6 +198,22 @@ fn the_first_pass_of_all_does_not_count_for_the_limit() {
     rig.run(limit).unwrap();
     assert_eq!(rig.rows()[0], [1, 1, 4, 2, 3]);
     rig.finish();
+}
+
+#[test]
+fn on_the_host_sizes_that_have_nothing_to_make_are_left_out_unless_all_are_asked_for() {
+    for (extent, expected) in [
+        (WarmupSizes::Auto, &[1, 1, 2][..]),
+        (WarmupSizes::All, &[1, 1, 4, 2, 3]),
+    ] {
+        let rig = rig("", false, 100);
+        *rig.row.lock().unwrap() = Duration::from_millis(60);
+        let mut warmup = rig.warmup(LONG);
+        warmup.extent = extent;
+        warmup.run().unwrap();
+        assert_eq!(rig.rows(), [expected, expected]);
+        rig.finish();
+    }
 }
 
 #[test]
@@ -265,6 +289,7 @@ fn the_scheduler_is_not_asked_before_the_pipeline_serves() {
         settings: &rig.settings,
         pipelines: &rig.pipelines,
         limit: LONG,
+        extent: WarmupSizes::All,
     };
     let item = Item::made_up(&rig.settings.signature.inputs).unwrap();
     let (mut job, _) = warmup.job(&item, 3).unwrap();

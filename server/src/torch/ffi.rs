@@ -51,6 +51,11 @@ unsafe extern "C" {
         form: c_int,
         error: *mut *mut c_char,
     ) -> *mut FbModule;
+    fn fb_module_in_form(
+        saved: *const FbModule,
+        form: c_int,
+        error: *mut *mut c_char,
+    ) -> *mut FbModule;
     fn fb_module_free(module: *mut FbModule);
     fn fb_module_is_pure(module: *const FbModule) -> bool;
     fn fb_module_bytes(module: *const FbModule) -> u64;
@@ -105,6 +110,20 @@ impl RawModule {
         NonNull::new(module).map(Self).ok_or_else(|| told(error))
     }
 
+    /// Makes one in another form.
+    pub(super) fn in_form(&self, form: c_int) -> Result<Self, String> {
+        let mut error = ptr::null_mut();
+        // SAFETY: the module lives as long as `self`, and the call changes nothing in it.
+        let module = unsafe { fb_module_in_form(self.0.as_ptr(), form, &raw mut error) };
+        NonNull::new(module).map(Self).ok_or_else(|| told(error))
+    }
+
+    /// Returns whether passes are known to change nothing in it.
+    pub(super) fn is_pure(&self) -> bool {
+        // SAFETY: the module lives as long as `self`.
+        unsafe { fb_module_is_pure(self.0.as_ptr()) }
+    }
+
     pub(super) fn schema(&mut self) -> Result<String, String> {
         let mut error = ptr::null_mut();
         // SAFETY: the module lives as long as `self`.
@@ -155,9 +174,8 @@ impl RawModule {
 pub(super) struct PureModule(RawModule);
 
 // SAFETY: the only calls through a shared reference are a pass and a count of bytes, which reads what
-// no pass writes to. libtorch makes the plan of a graph
-// under a lock and keeps what a pass computes in a state of its own; no pass writes to an
-// attribute of the module or to a constant of its graph.
+// no pass writes to. libtorch makes the plan of a graph under a lock and keeps what a pass computes
+// in a state of its own; no pass writes to an attribute of the module or to a constant of its graph.
 unsafe impl Sync for PureModule {}
 
 impl PureModule {
@@ -166,12 +184,9 @@ impl PureModule {
     /// # Errors
     /// It is not, and comes back.
     pub(super) fn new(module: RawModule) -> Result<Self, RawModule> {
-        // SAFETY: the module lives as long as `module`.
-        let is_pure = unsafe { fb_module_is_pure(module.0.as_ptr()) };
-        if is_pure {
-            Ok(Self(module))
-        } else {
-            Err(module)
+        match module.is_pure() {
+            true => Ok(Self(module)),
+            false => Err(module),
         }
     }
 
@@ -205,7 +220,7 @@ pub(crate) fn trim() {
 
 impl Drop for RawModule {
     fn drop(&mut self) {
-        // SAFETY: the module came from `fb_module_load` and is not used after this.
+        // SAFETY: the module came from the shim and is not used after this.
         unsafe { fb_module_free(self.0.as_ptr()) };
     }
 }

@@ -26,6 +26,17 @@ pub(crate) enum Form {
     Optimized,
 }
 
+impl Form {
+    /// Returns the number that the shim has for it.
+    fn code(self) -> i32 {
+        match self {
+            Self::Saved => 0,
+            Self::Frozen => 1,
+            Self::Optimized => 2,
+        }
+    }
+}
+
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -104,13 +115,15 @@ impl Module {
                 i8::try_from(index).map_err(|_| format!("there is no accelerator {index}"))?
             }
         };
-        let form = match form {
-            Form::Saved => 0,
-            Form::Frozen => 1,
-            Form::Optimized => 2,
-        };
-        let raw = RawModule::load(file, device.into(), form)?;
+        let raw = RawModule::load(file, device.into(), form.code())?;
         Ok(Self { raw })
+    }
+
+    /// Makes one in another form of a module that was loaded onto the host as it was saved, without
+    /// reading the file again; `None` where its passes may have changed something in it.
+    pub(crate) fn in_form(&self, form: Form) -> Option<Result<Self, String>> {
+        let made = || self.raw.in_form(form.code()).map(|raw| Self { raw });
+        self.raw.is_pure().then(made)
     }
 
     /// Lets instances share the module.

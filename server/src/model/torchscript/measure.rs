@@ -3,7 +3,7 @@
 //!
 //! What is made up cannot show which form is faster for real data, but operations take the time
 //! that their shapes call for. The time spent is bounded, save for the few passes that any verdict
-//! needs.
+//! needs, and ends early where the verdict is clear.
 
 use std::{
     fmt,
@@ -14,10 +14,18 @@ use super::{Module, Plan, choice};
 use crate::{device::Location, model::Error};
 
 /// For each batch size, unless the fewest passes take longer.
-const BUDGET: Duration = Duration::from_millis(150);
+const BUDGET: Duration = Duration::from_millis(40);
 /// Passes of each form.
-const FEWEST: usize = 4;
+const FEWEST: usize = 3;
 const MOST: usize = 100;
+
+/// Where all passes of one form beat all of the other by this, more of them would not turn the
+/// verdict.
+const CLEAR: f64 = 0.05;
+/// Passes of each form that are asked for that, and the time of all: what disturbs the machine
+/// lengthens two short passes in a row, but hardly two long ones.
+const CLEAR_PASSES: usize = 2;
+const CLEAR_AFTER: Duration = Duration::from_millis(100);
 
 /// Forms that differ by less than this are equally fast, as far as a short measurement can tell.
 /// Then the one that is closer to what was saved stays.
@@ -27,13 +35,17 @@ const NOISE: f64 = 0.015;
 #[derive(Debug, PartialEq)]
 pub(super) struct Times(Vec<(usize, f64)>);
 
-/// Measures `held` against `rival`, at one row and at as many as may come, or as many as the time
-/// allows.
+/// Measures `held` against `rival`, which have both run one row, at that and at as many as may come,
+/// or as many as the time allows.
 pub(super) fn compare(plan: &Plan, held: &mut Module, rival: &mut Module) -> Result<Times, Error> {
     let (ratio, pass) = duel(plan, held, rival, 1)?;
     let mut ratios = vec![(1, ratio)];
     let largest = largest(plan.signature.max_batch_size, pass);
     if largest > 1 {
+        for module in [&mut *held, &mut *rival] {
+            // The first pass of a size makes what later ones find.
+            self::pass(plan, module, largest)?;
+        }
         ratios.push((largest, duel(plan, held, rival, largest)?.0));
     }
     Ok(Times(ratios))
@@ -55,13 +67,9 @@ fn duel(
     rows: usize,
 ) -> Result<(f64, Duration), Error> {
     let mut times = [Vec::new(), Vec::new()];
-    let mut modules = [held, rival];
-    for module in &mut modules {
-        // The first pass of a size makes what later ones find.
-        pass(plan, module, rows)?;
-    }
+    let modules = [held, rival];
     let began = Instant::now();
-    while times[0].len() < FEWEST || (times[0].len() < MOST && began.elapsed() < BUDGET) {
+    while needs_more(&times, began.elapsed()) {
         // Each form goes first in every other round.
         let first = times[0].len() % 2;
         for which in [first, 1 - first] {
@@ -73,6 +81,26 @@ fn duel(
         times[times.len() / 4].max(Duration::from_nanos(1))
     });
     Ok((held.div_duration_f64(rival), held.min(rival)))
+}
+
+/// Returns whether another pass of each form is to be run, where those so far took `spent`.
+fn needs_more(times: &[Vec<Duration>; 2], spent: Duration) -> bool {
+    let passes = times[0].len();
+    if passes >= CLEAR_PASSES && spent >= CLEAR_AFTER && is_clear(times) {
+        return false;
+    }
+    passes < FEWEST || (passes < MOST && spent < BUDGET)
+}
+
+/// Returns whether one form was faster in every pass, by more than chance.
+fn is_clear([a, b]: &[Vec<Duration>; 2]) -> bool {
+    let beats = |winner: &[Duration], loser: &[Duration]| {
+        let (slowest, fastest) = (winner.iter().max(), loser.iter().min());
+        slowest.zip(fastest).is_some_and(|(slowest, fastest)| {
+            slowest.as_secs_f64() * (1.0 + CLEAR) < fastest.as_secs_f64()
+        })
+    };
+    beats(a, b) || beats(b, a)
 }
 
 fn pass(plan: &Plan, module: &mut Module, rows: usize) -> Result<Duration, Error> {
@@ -120,8 +148,24 @@ mod tests {
     #[test]
     fn a_slow_model_is_measured_at_batches_that_the_time_allows() {
         assert_eq!(largest(64, Duration::from_micros(40)), 64);
-        assert_eq!(largest(64, Duration::from_millis(2)), 7);
+        assert_eq!(largest(64, Duration::from_millis(1)), 5);
         assert_eq!(largest(64, Duration::from_millis(50)), 0);
         assert_eq!(largest(0, Duration::ZERO), 0);
+    }
+
+    #[test]
+    fn a_clear_verdict_ends_the_measurement_and_an_unclear_one_goes_on() {
+        let passes = |times: &[u64]| times.iter().copied().map(Duration::from_millis).collect();
+        let needs = |a: &[u64], b: &[u64], spent| {
+            needs_more(&[passes(a), passes(b)], Duration::from_millis(spent))
+        };
+        assert!(!needs(&[43, 44], &[38, 39], 164));
+        assert!(!needs(&[38, 39], &[43, 44], 164));
+        // One pass may have been disturbed.
+        assert!(needs(&[43], &[38], 81));
+        assert!(needs(&[43, 38], &[38, 39], 158));
+        assert!(!needs(&[43, 38, 39], &[38, 39, 40], 236));
+        // Short ones are easily disturbed together.
+        assert!(needs(&[12, 13], &[10, 10], 45));
     }
 }

@@ -5,6 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What sizes may take before it is asked whether more are worth it.
+const CHEAP: Duration = Duration::from_millis(50);
+
+/// What a first pass may take over the time that its rows call for, and still count as one that had
+/// nothing to make.
+const LITTLE: f64 = 1.25;
+
 /// The sizes that are warm, and the time that they took.
 pub(super) struct Progress {
     limit: Duration,
@@ -13,6 +20,8 @@ pub(super) struct Progress {
     pub(super) warm: BTreeSet<usize>,
     /// What a row took in the last pass.
     row: Duration,
+    /// What the last first pass of a size took over what the rows of the size before called for.
+    over_expected: Option<f64>,
 }
 
 impl Progress {
@@ -22,6 +31,7 @@ impl Progress {
             since: None,
             warm: BTreeSet::new(),
             row: Duration::ZERO,
+            over_expected: None,
         }
     }
 
@@ -55,8 +65,22 @@ impl Progress {
     ) -> Result<(), E> {
         let began = Instant::now();
         pass()?;
-        self.row = began.elapsed() / count(rows);
+        self.note(rows, began.elapsed());
         Ok(())
+    }
+
+    fn note(&mut self, rows: usize, took: Duration) {
+        if !self.row.is_zero() {
+            let expected = self.row.saturating_mul(count(rows));
+            self.over_expected = Some(took.div_duration_f64(expected));
+        }
+        self.row = took / count(rows);
+    }
+
+    /// Returns whether the sizes so far have cost something, and the last one has shown that a new
+    /// size is as fast as its rows let it be.
+    pub(super) fn is_settled(&self) -> bool {
+        self.took() >= CHEAP && self.over_expected.is_some_and(|over| over < LITTLE)
     }
 
     pub(super) fn tell(&self, model: &str, sizes: &[usize]) {
@@ -65,6 +89,9 @@ impl Progress {
         let (took, warm) = (self.took(), ranges(&self.warm));
         if self.warm.len() == sizes.len() {
             tracing::info!(%model, ?took, batch_sizes = warm, "warmed up");
+        } else if self.is_settled() && self.took() < self.limit {
+            let left = ranges(&left);
+            tracing::info!(%model, ?took, batch_sizes = warm, left, "warmed up; a first pass of another size takes little longer than later ones");
         } else {
             let left = ranges(&left);
             tracing::info!(%model, ?took, batch_sizes = warm, left, limit = ?self.limit, "warmed up, as far as registry.warmup_timeout allows");
@@ -93,4 +120,36 @@ pub(super) fn ranges(numbers: &BTreeSet<usize>) -> String {
         }
     });
     shown.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns whether it is settled after first passes of these rows and milliseconds.
+    fn settled(passes: &[(usize, u64)]) -> bool {
+        let mut progress = Progress::new(Duration::MAX);
+        progress.since = Instant::now().checked_sub(CHEAP);
+        for (rows, took) in passes {
+            progress.note(*rows, Duration::from_millis(*took));
+        }
+        progress.is_settled()
+    }
+
+    #[test]
+    fn a_new_size_that_is_as_fast_as_its_rows_let_it_be_settles_the_warm_up() {
+        assert!(settled(&[(1, 38), (2, 79)]));
+        assert!(!settled(&[(1, 38)]));
+        // Something was made for the size.
+        assert!(!settled(&[(1, 38), (2, 120)]));
+        assert!(settled(&[(1, 38), (2, 120), (8, 300)]));
+    }
+
+    #[test]
+    fn sizes_that_cost_little_settle_nothing() {
+        let mut progress = Progress::new(Duration::MAX);
+        progress.note(1, Duration::from_millis(1));
+        progress.note(2, Duration::from_millis(2));
+        assert!(!progress.is_settled());
+    }
 }

@@ -24,6 +24,10 @@ use crate::{
     tensor,
 };
 
+mod account;
+
+use account::Account;
+
 /// Answers requests.
 #[derive(Debug, Clone)]
 pub struct Inference {
@@ -55,6 +59,7 @@ pub struct Running {
     deadline: Option<Instant>,
     /// When it has been queued for too long.
     queue_until: Option<Instant>,
+    served: Arc<Served>,
     account: Account,
     span: RequestSpan,
     /// Names of the outputs asked for; empty means all.
@@ -70,6 +75,7 @@ pub struct Running {
 #[derive(Debug)]
 pub struct Answered {
     answer: Answer,
+    served: Arc<Served>,
     account: Account,
     span: RequestSpan,
     outputs: Vec<String>,
@@ -102,7 +108,7 @@ impl Inference {
         let served = self
             .registry
             .find_for_request(&request.model_name, &request.model_version)?;
-        let account = Account::open(Arc::clone(served), origin.arrived);
+        let account = Account::open(Arc::clone(&served.statistics), origin.arrived);
         let rows = served
             .settings
             .signature
@@ -149,6 +155,7 @@ impl Inference {
             pending,
             deadline,
             queue_until,
+            served: Arc::clone(served),
             account,
             span,
             outputs: request.outputs,
@@ -177,7 +184,8 @@ impl Running {
             pending,
             deadline,
             queue_until,
-            account,
+            served,
+            mut account,
             span,
             outputs,
             id,
@@ -191,8 +199,11 @@ impl Running {
             None => wait(pending, queue_until).await,
         };
         let answer = answer.inspect_err(|error| span.fail(error))?;
+        account.answered(answer.timings, Instant::now());
+        span.record_stages(&answer.timings);
         Ok(Answered {
             answer,
+            served,
             account,
             span,
             outputs,
@@ -216,6 +227,7 @@ impl Answered {
     pub async fn collect(self) -> Result<InferResponse, Error> {
         let Self {
             answer,
+            served,
             account,
             span,
             outputs,
@@ -228,12 +240,17 @@ impl Answered {
             timings,
         } = answer;
         let all = match claim {
-            Some(claim) => claim.redeem().await.map_err(Error::Spill),
-            None => Ok(here),
+            Some(claim) => match claim.redeem().await {
+                Ok(outputs) => outputs,
+                Err(error) => {
+                    let error = Error::Spill(error);
+                    span.fail(&error);
+                    account.lost();
+                    return Err(error);
+                }
+            },
+            None => here,
         };
-        let all = all.inspect_err(|error| span.fail(error))?;
-        span.record_stages(&timings);
-        let served = account.success(&timings);
         Ok(InferResponse {
             model_name: served.name.clone(),
             model_version: served.version.to_string(),
@@ -336,38 +353,4 @@ fn timing_parameters(timings: &Timings) -> Parameters {
         tell("forebay_d2h_ns", stages.d2h);
     }
     parameters
-}
-
-/// An open entry in a model's statistics: a failure, unless it is closed as a success.
-#[derive(Debug)]
-struct Account {
-    served: Arc<Served>,
-    began: Instant,
-    succeeded: bool,
-}
-
-impl Account {
-    fn open(served: Arc<Served>, began: Instant) -> Self {
-        Self {
-            served,
-            began,
-            succeeded: false,
-        }
-    }
-
-    fn success(mut self, timings: &Timings) -> Arc<Served> {
-        self.succeeded = true;
-        self.served
-            .statistics
-            .record_success(timings, self.began.elapsed());
-        Arc::clone(&self.served)
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        if !self.succeeded {
-            self.served.statistics.record_failure(self.began.elapsed());
-        }
-    }
 }

@@ -253,3 +253,17 @@ async fn what_the_store_would_never_take_stays_out() {
         assert_eq!(lens(&outputs), before);
     }
 }
+
+#[tokio::test]
+async fn one_that_is_longer_than_several_may_be_leaves_alone() {
+    let rig = Rig::new();
+    let len = 3 * LEN;
+    let outputs = vec![
+        tensor(7, len, rig.budget.charge(len)),
+        tensor(7, 8, rig.budget.charge(8)),
+    ];
+    let claim = rig.shelf.put(outputs, rig.now - PATIENCE).unwrap();
+    assert_eq!(rig.park().await, len);
+    let outputs = claim.redeem().await.unwrap();
+    assert!(outputs[0].data().iter().all(|byte| *byte == 7));
+}

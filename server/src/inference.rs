@@ -62,8 +62,6 @@ pub struct Running {
     served: Arc<Served>,
     account: Account,
     span: RequestSpan,
-    /// Names of the outputs asked for; empty means all.
-    outputs: Vec<String>,
     id: String,
     echo_timings: bool,
 }
@@ -78,7 +76,6 @@ pub struct Answered {
     served: Arc<Served>,
     account: Account,
     span: RequestSpan,
-    outputs: Vec<String>,
     id: String,
     echo_timings: bool,
 }
@@ -145,7 +142,10 @@ impl Inference {
             life: None,
             permit: origin.permit,
             timings: Timings::new(origin.arrived),
-            reply: reply.holding(served.lease()).shelving(self.shelf.clone()),
+            reply: reply
+                .holding(served.lease())
+                .picking(request.outputs)
+                .shelving(self.shelf.clone()),
         };
         let pending = served
             .scheduler
@@ -158,7 +158,6 @@ impl Inference {
             served: Arc::clone(served),
             account,
             span,
-            outputs: request.outputs,
             id: request.id,
             echo_timings,
         })
@@ -187,7 +186,6 @@ impl Running {
             served,
             mut account,
             span,
-            outputs,
             id,
             echo_timings,
         } = self;
@@ -206,7 +204,6 @@ impl Running {
             served,
             account,
             span,
-            outputs,
             id,
             echo_timings,
         })
@@ -230,7 +227,6 @@ impl Answered {
             served,
             account,
             span,
-            outputs,
             id,
             echo_timings,
         } = self;
@@ -239,7 +235,7 @@ impl Answered {
             claim,
             timings,
         } = answer;
-        let all = match claim {
+        let outputs = match claim {
             Some(claim) => match claim.redeem().await {
                 Ok(outputs) => outputs,
                 Err(error) => {
@@ -260,7 +256,7 @@ impl Answered {
             } else {
                 Parameters::new()
             },
-            outputs: select(all, &outputs),
+            outputs,
         })
     }
 }
@@ -294,18 +290,6 @@ fn in_order(inputs: Vec<Tensor>, signature: &Signature) -> Vec<Option<Tensor>> {
         .iter()
         .map(|spec| by_name.remove(&spec.name))
         .collect()
-}
-
-/// Picks the outputs asked for, in that order.
-fn select(mut all: Vec<Tensor>, names: &[String]) -> Vec<Tensor> {
-    if names.is_empty() {
-        return all;
-    }
-    let mut pick = |name: &String| {
-        let place = all.iter().position(|tensor| tensor.name() == name)?;
-        Some(all.swap_remove(place))
-    };
-    names.iter().filter_map(&mut pick).collect()
 }
 
 /// How long a request of a model may be queued.

@@ -24,6 +24,10 @@ use crate::{
     tensor,
 };
 
+mod account;
+
+use account::Account;
+
 /// Answers requests.
 #[derive(Debug, Clone)]
 pub struct Inference {
@@ -55,10 +59,9 @@ pub struct Running {
     deadline: Option<Instant>,
     /// When it has been queued for too long.
     queue_until: Option<Instant>,
+    served: Arc<Served>,
     account: Account,
     span: RequestSpan,
-    /// Names of the outputs asked for; empty means all.
-    outputs: Vec<String>,
     id: String,
     echo_timings: bool,
 }
@@ -70,9 +73,9 @@ pub struct Running {
 #[derive(Debug)]
 pub struct Answered {
     answer: Answer,
+    served: Arc<Served>,
     account: Account,
     span: RequestSpan,
-    outputs: Vec<String>,
     id: String,
     echo_timings: bool,
 }
@@ -102,7 +105,7 @@ impl Inference {
         let served = self
             .registry
             .find_for_request(&request.model_name, &request.model_version)?;
-        let account = Account::open(Arc::clone(served), origin.arrived);
+        let account = Account::open(Arc::clone(&served.statistics), origin.arrived);
         let rows = served
             .settings
             .signature
@@ -139,7 +142,10 @@ impl Inference {
             life: None,
             permit: origin.permit,
             timings: Timings::new(origin.arrived),
-            reply: reply.holding(served.lease()).shelving(self.shelf.clone()),
+            reply: reply
+                .holding(served.lease())
+                .picking(request.outputs)
+                .shelving(self.shelf.clone()),
         };
         let pending = served
             .scheduler
@@ -149,9 +155,9 @@ impl Inference {
             pending,
             deadline,
             queue_until,
+            served: Arc::clone(served),
             account,
             span,
-            outputs: request.outputs,
             id: request.id,
             echo_timings,
         })
@@ -177,9 +183,9 @@ impl Running {
             pending,
             deadline,
             queue_until,
-            account,
+            served,
+            mut account,
             span,
-            outputs,
             id,
             echo_timings,
         } = self;
@@ -191,11 +197,13 @@ impl Running {
             None => wait(pending, queue_until).await,
         };
         let answer = answer.inspect_err(|error| span.fail(error))?;
+        account.answered(answer.timings, Instant::now());
+        span.record_stages(&answer.timings);
         Ok(Answered {
             answer,
+            served,
             account,
             span,
-            outputs,
             id,
             echo_timings,
         })
@@ -216,9 +224,9 @@ impl Answered {
     pub async fn collect(self) -> Result<InferResponse, Error> {
         let Self {
             answer,
+            served,
             account,
             span,
-            outputs,
             id,
             echo_timings,
         } = self;
@@ -227,13 +235,18 @@ impl Answered {
             claim,
             timings,
         } = answer;
-        let all = match claim {
-            Some(claim) => claim.redeem().await.map_err(Error::Spill),
-            None => Ok(here),
+        let outputs = match claim {
+            Some(claim) => match claim.redeem().await {
+                Ok(outputs) => outputs,
+                Err(error) => {
+                    let error = Error::Spill(error);
+                    span.fail(&error);
+                    account.lost();
+                    return Err(error);
+                }
+            },
+            None => here,
         };
-        let all = all.inspect_err(|error| span.fail(error))?;
-        span.record_stages(&timings);
-        let served = account.success(&timings);
         Ok(InferResponse {
             model_name: served.name.clone(),
             model_version: served.version.to_string(),
@@ -243,7 +256,7 @@ impl Answered {
             } else {
                 Parameters::new()
             },
-            outputs: select(all, &outputs),
+            outputs,
         })
     }
 }
@@ -277,18 +290,6 @@ fn in_order(inputs: Vec<Tensor>, signature: &Signature) -> Vec<Option<Tensor>> {
         .iter()
         .map(|spec| by_name.remove(&spec.name))
         .collect()
-}
-
-/// Picks the outputs asked for, in that order.
-fn select(mut all: Vec<Tensor>, names: &[String]) -> Vec<Tensor> {
-    if names.is_empty() {
-        return all;
-    }
-    let mut pick = |name: &String| {
-        let place = all.iter().position(|tensor| tensor.name() == name)?;
-        Some(all.swap_remove(place))
-    };
-    names.iter().filter_map(&mut pick).collect()
 }
 
 /// How long a request of a model may be queued.
@@ -336,38 +337,4 @@ fn timing_parameters(timings: &Timings) -> Parameters {
         tell("forebay_d2h_ns", stages.d2h);
     }
     parameters
-}
-
-/// An open entry in a model's statistics: a failure, unless it is closed as a success.
-#[derive(Debug)]
-struct Account {
-    served: Arc<Served>,
-    began: Instant,
-    succeeded: bool,
-}
-
-impl Account {
-    fn open(served: Arc<Served>, began: Instant) -> Self {
-        Self {
-            served,
-            began,
-            succeeded: false,
-        }
-    }
-
-    fn success(mut self, timings: &Timings) -> Arc<Served> {
-        self.succeeded = true;
-        self.served
-            .statistics
-            .record_success(timings, self.began.elapsed());
-        Arc::clone(&self.served)
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        if !self.succeeded {
-            self.served.statistics.record_failure(self.began.elapsed());
-        }
-    }
 }

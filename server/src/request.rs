@@ -51,7 +51,7 @@ pub struct Job {
     pub reply: Reply,
 }
 
-/// Outputs in the order of the signature, and where the time went.
+/// Outputs in the order of the signature, or in the one asked for, and where the time went.
 #[derive(Debug)]
 pub struct Answer {
     /// The outputs; none where they wait on a shelf.
@@ -214,6 +214,8 @@ pub struct Reply {
     lease: Option<Lease>,
     /// Where outputs wait for who reads them, where they may leave memory.
     shelf: Option<Arc<Shelf>>,
+    /// Names of the outputs asked for; empty means all.
+    wanted: Vec<String>,
 }
 
 impl Reply {
@@ -224,6 +226,7 @@ impl Reply {
             sender: Some(sender),
             lease: None,
             shelf: None,
+            wanted: Vec::new(),
         };
         (reply, receiver)
     }
@@ -242,6 +245,13 @@ impl Reply {
         self
     }
 
+    /// Drops all outputs but those named in `wanted`, unless that is empty.
+    #[must_use]
+    pub fn picking(mut self, wanted: Vec<String>) -> Self {
+        self.wanted = wanted;
+        self
+    }
+
     /// Returns how long a job that was queued at `queued`, and runs from `now`, waited for the model's
     /// weights.
     pub fn waited(&self, queued: Instant, now: Instant) -> Duration {
@@ -250,18 +260,27 @@ impl Reply {
     }
 
     /// Answers the job.
-    pub fn send(mut self, mut answer: Result<Answer, Error>) {
-        if let (Some(shelf), Ok(answer)) = (&self.shelf, &mut answer) {
-            let outputs = std::mem::take(&mut answer.outputs);
-            match shelf.put(outputs, tokio::time::Instant::now()) {
-                Ok(claim) => answer.claim = Some(claim),
-                Err(outputs) => answer.outputs = outputs,
-            }
-        }
+    pub fn send(mut self, answer: Result<Answer, Error>) {
+        let answer = answer.map(|answer| self.shelve(answer));
         if let Some(sender) = self.sender.take() {
             // The caller may have gone; then nobody wants the answer.
             let _unwanted = sender.send(answer);
         }
+    }
+
+    /// Keeps what was asked for, on the shelf if there is one.
+    fn shelve(&self, mut answer: Answer) -> Answer {
+        // First, so that what nobody reads takes neither memory nor disk.
+        let outputs = select(answer.outputs, &self.wanted);
+        let outputs = match &self.shelf {
+            Some(shelf) => shelf.put(outputs, tokio::time::Instant::now()),
+            None => Err(outputs),
+        };
+        (answer.outputs, answer.claim) = match outputs {
+            Ok(claim) => (Vec::new(), Some(claim)),
+            Err(outputs) => (outputs, None),
+        };
+        answer
     }
 
     /// Returns whether the caller has gone.
@@ -276,6 +295,18 @@ impl Drop for Reply {
             let _unwanted = sender.send(Err(Error::Lost));
         }
     }
+}
+
+/// Picks the outputs named, in that order; all where no name is given.
+fn select(mut all: Vec<Tensor>, names: &[String]) -> Vec<Tensor> {
+    if names.is_empty() {
+        return all;
+    }
+    let pick = |name: &String| {
+        let place = all.iter().position(|tensor| tensor.name() == name)?;
+        Some(all.swap_remove(place))
+    };
+    names.iter().filter_map(pick).collect()
 }
 
 #[cfg(test)]

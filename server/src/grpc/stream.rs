@@ -12,17 +12,14 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use forebay_proto::{
     InferRequest, InferResponse, Parameter, StreamReply,
     inference::{ModelInferRequest, ModelStreamInferResponse},
 };
-use futures_util::{
-    Stream, StreamExt,
-    stream::{FuturesOrdered, FuturesUnordered},
-};
+use futures_util::{Stream, StreamExt};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
@@ -32,6 +29,10 @@ use crate::{
     inference::{Answered, Inference, Origin},
 };
 
+mod turns;
+
+use turns::{Reply, Turn, Turns};
+
 /// Metadata with which a stream asks for answers as they finish: `completion`.
 pub(super) const ORDER_HEADER: &str = "forebay-response-order";
 
@@ -40,15 +41,6 @@ pub(super) const GRPC_ERROR_HEADER: &str = "triton_grpc_error";
 
 type Item = Result<ModelStreamInferResponse, Status>;
 type Receive = Box<dyn Fn(ModelInferRequest) -> Result<(ModelInferRequest, Origin), Status> + Send>;
-type Reply = Pin<Box<dyn Future<Output = Turn> + Send>>;
-type Collecting = Pin<Box<dyn Future<Output = Item> + Send>>;
-
-/// An answer whose turn it is.
-enum Turn {
-    Here(Item),
-    /// Its outputs may have left memory. They come back only now that the client reads.
-    Shelved(Collecting),
-}
 
 /// What a stream asked for in its metadata.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,43 +77,13 @@ pub struct InferStream {
     inference: Inference,
     /// `None` once no more requests are read.
     requests: Option<Streaming<ModelInferRequest>>,
-    running: Running,
-    /// The answer that is sent next, while its outputs come back.
-    collecting: Option<Collecting>,
+    turns: Turns<Item>,
     receive: Receive,
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     server: CancellationToken,
     options: Options,
     /// How the stream ends, where it does not end well.
     end: Option<Status>,
-}
-
-enum Running {
-    InOrder(FuturesOrdered<Reply>),
-    AsFinished(FuturesUnordered<Reply>),
-}
-
-impl Running {
-    fn len(&self) -> usize {
-        match self {
-            Self::InOrder(replies) => replies.len(),
-            Self::AsFinished(replies) => replies.len(),
-        }
-    }
-
-    fn push(&mut self, reply: Reply) {
-        match self {
-            Self::InOrder(replies) => replies.push_back(reply),
-            Self::AsFinished(replies) => replies.push(reply),
-        }
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Turn>> {
-        match self {
-            Self::InOrder(replies) => replies.poll_next_unpin(cx),
-            Self::AsFinished(replies) => replies.poll_next_unpin(cx),
-        }
-    }
 }
 
 impl InferStream {
@@ -137,12 +99,11 @@ impl InferStream {
         Self {
             inference,
             requests: Some(requests),
-            running: if options.completion_order {
-                Running::AsFinished(FuturesUnordered::new())
+            turns: if options.completion_order {
+                Turns::as_finished()
             } else {
-                Running::InOrder(FuturesOrdered::new())
+                Turns::in_order()
             },
-            collecting: None,
             receive,
             draining: Box::pin(drain.connection.cancelled_owned()),
             server: drain.server,
@@ -151,17 +112,12 @@ impl InferStream {
         }
     }
 
-    /// Returns how many requests are not yet answered to the client.
-    fn len(&self) -> usize {
-        self.running.len() + usize::from(self.collecting.is_some())
-    }
-
     /// Reads requests while there is room for them.
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
         if self.requests.is_some() && self.draining.as_mut().poll(cx).is_ready() {
             self.stop_reading(Some(Drain::reason(&self.server).into()));
         }
-        while self.len() < self.options.max_items
+        while self.turns.len() < self.options.max_items
             && let Some(requests) = &mut self.requests
         {
             match requests.poll_next_unpin(cx) {
@@ -171,7 +127,7 @@ impl InferStream {
                 Poll::Ready(Some(Ok(message))) => match (self.receive)(message) {
                     Ok((message, origin)) => {
                         let reply = self.begin(message, origin);
-                        self.running.push(reply);
+                        self.turns.push(reply);
                     }
                     Err(status) => self.stop_reading(Some(status)),
                 },
@@ -185,7 +141,7 @@ impl InferStream {
     }
 
     /// Queues a request, now: requests run in the order in which they were read.
-    fn begin(&self, message: ModelInferRequest, origin: Origin) -> Reply {
+    fn begin(&self, message: ModelInferRequest, origin: Origin) -> Reply<Item> {
         let (id, model_name) = (message.id.clone(), message.model_name.clone());
         let end_on_failure = self.options.end_on_failure;
         let begun = InferRequest::try_from(message)
@@ -221,22 +177,6 @@ impl InferStream {
             Turn::Here(item(collect(answered, final_flag).await))
         })
     }
-
-    /// Returns the next answer that can be sent.
-    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        loop {
-            if let Some(collecting) = &mut self.collecting {
-                let item = ready!(collecting.as_mut().poll(cx));
-                self.collecting = None;
-                return Poll::Ready(Some(item));
-            }
-            match ready!(self.running.poll_next(cx)) {
-                Some(Turn::Here(item)) => return Poll::Ready(Some(item)),
-                Some(Turn::Shelved(collecting)) => self.collecting = Some(collecting),
-                None => return Poll::Ready(None),
-            }
-        }
-    }
 }
 
 async fn collect(answered: Answered, final_flag: bool) -> Result<InferResponse, Error> {
@@ -258,10 +198,10 @@ impl Stream for InferStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         self.poll_requests(cx);
-        match self.poll_item(cx) {
+        match self.turns.poll_next(cx) {
             Poll::Ready(Some(Err(status))) => {
                 self.stop_reading(None);
-                self.running = Running::InOrder(FuturesOrdered::new());
+                self.turns = Turns::in_order();
                 Poll::Ready(Some(Err(status)))
             }
             Poll::Ready(None) if self.requests.is_some() => Poll::Pending,
@@ -275,7 +215,7 @@ impl Stream for InferStream {
 impl std::fmt::Debug for InferStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InferStream")
-            .field("running", &self.len())
+            .field("running", &self.turns.len())
             .field("reading", &self.requests.is_some())
             .finish_non_exhaustive()
     }

@@ -52,7 +52,8 @@ pub struct Claim {
 pub(super) struct Limits {
     /// Smaller tensors stay in memory.
     pub(super) floor_bytes: u64,
-    /// Requests with more stay there too: the store would never take all of it at once.
+    /// Several that are more together stay there too: the store would never take all of them at once.
+    /// One alone it takes.
     pub(super) most_bytes: u64,
 }
 
@@ -93,10 +94,9 @@ impl Shelf {
     /// Gives them back where they cannot be parked.
     pub fn put(self: &Arc<Self>, outputs: Vec<Tensor>, now: Instant) -> Result<Claim, Vec<Tensor>> {
         let bytes = outputs.iter().map(|tensor| tensor.data().len() as u64);
-        let parkable: u64 = bytes
-            .filter(|bytes| *bytes >= self.limits.floor_bytes)
-            .sum();
-        if parkable == 0 || parkable > self.limits.most_bytes {
+        let large = bytes.filter(|bytes| *bytes >= self.limits.floor_bytes);
+        let (count, all) = large.fold((0, 0), |(count, all), bytes| (count + 1, all + bytes));
+        if count == 0 || (count > 1 && all > self.limits.most_bytes) {
             return Err(outputs);
         }
         let mut slots = self.lock();

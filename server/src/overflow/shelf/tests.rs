@@ -11,7 +11,11 @@ use forebay_spill::Config;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{admission::Permit, memory::Pool};
+use crate::{
+    admission::Permit,
+    memory::Pool,
+    request::{Answer, Reply, Timings},
+};
 
 const LEN: u64 = 128 << 10;
 
@@ -252,4 +256,39 @@ async fn what_the_store_would_never_take_stays_out() {
         let outputs = rig.shelf.put(outputs, rig.now).unwrap_err();
         assert_eq!(lens(&outputs), before);
     }
+}
+
+#[tokio::test]
+async fn one_that_is_longer_than_several_may_be_leaves_alone() {
+    let rig = Rig::new();
+    let len = 3 * LEN;
+    let outputs = vec![
+        tensor(7, len, rig.budget.charge(len)),
+        tensor(7, 8, rig.budget.charge(8)),
+    ];
+    let claim = rig.shelf.put(outputs, rig.now - PATIENCE).unwrap();
+    assert_eq!(rig.park().await, len);
+    let outputs = claim.redeem().await.unwrap();
+    assert!(outputs[0].data().iter().all(|byte| *byte == 7));
+}
+
+#[tokio::test]
+async fn outputs_that_nobody_asked_for_take_neither_memory_nor_disk() {
+    let rig = Rig::new();
+    let large = |name| {
+        let tensor = tensor(7, LEN, rig.budget.charge(LEN));
+        let (data, shape) = (tensor.data().clone(), tensor.shape().clone());
+        Tensor::new(name, DataType::Uint8, shape, data).unwrap()
+    };
+    let outputs = ["a", "b", "c"].map(large).into();
+    let (reply, answer) = Reply::channel();
+    let reply = reply
+        .picking(vec!["c".to_owned(), "a".to_owned()])
+        .shelving(Some(Arc::clone(&rig.shelf)));
+    reply.send(Ok(Answer::new(outputs, Timings::new(rig.now.into_std()))));
+    assert_eq!(rig.budget.used(), 2 * LEN);
+    let claim = answer.await.unwrap().unwrap().claim.unwrap();
+    let outputs = claim.redeem().await.unwrap();
+    let names: Vec<&str> = outputs.iter().map(Tensor::name).collect();
+    assert_eq!(names, ["c", "a"]);
 }

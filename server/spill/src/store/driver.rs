@@ -277,10 +277,9 @@ impl Driver {
 
     /// A full file system is no fault of the disk; all else counts against it. Without its engine it
     /// is of no use.
-    fn note_failure(&self, error: &io::Error) {
+    fn note_failure(&self, error: &Arc<io::Error>) {
         if Broken::is(error) {
-            let why = error.to_string();
-            self.shared.with(|core| core.broke(self.dir, &why));
+            self.shared.with(|core| core.broke(self.dir, error));
         } else if error.kind() != io::ErrorKind::StorageFull {
             let (why, now) = (error.to_string(), Instant::now());
             self.shared.with(|core| core.failed(self.dir, &why, now));

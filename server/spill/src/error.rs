@@ -5,7 +5,7 @@
 use std::{fmt, io, path::Path, sync::Arc};
 
 use crate::{
-    engine::Direction,
+    engine::{Broken, Direction},
     store::{Data, Parked},
 };
 
@@ -106,10 +106,12 @@ impl Error {
     }
 
     /// Returns whether the same call may succeed later: [`Full`](Self::Full) and
-    /// [`QueueFull`](Self::QueueFull) pass, [`TooLarge`](Self::TooLarge) does not.
+    /// [`QueueFull`](Self::QueueFull) pass, [`TooLarge`](Self::TooLarge) does not, nor does the
+    /// failure of a disk whose engine broke down.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::QueueFull { .. } | Self::Io { .. } => true,
+            Self::Full { .. } | Self::QueueFull { .. } => true,
+            Self::Io { source, .. } => !Broken::is(source),
             Self::TooLarge { .. }
             | Self::Corrupt { .. }
             | Self::Disabled { .. }

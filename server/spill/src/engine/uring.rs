@@ -140,7 +140,8 @@ impl Uring {
         }
     }
 
-    /// Adds what has completed to `done`. Returns whether the bell rang.
+    /// Adds what has completed to `done`. Returns whether the bell rang. A write that a broken ring
+    /// ends has failed: nothing reads it back.
     fn reap(&mut self, done: &mut Vec<Done>) -> bool {
         let mut rang = false;
         for completion in self.ring.completion() {
@@ -150,7 +151,13 @@ impl Uring {
                 rang |= self.bell.silence();
             } else if let Some(op) = self.table.take(completion.user_data()) {
                 let error = |_| io::Error::from_raw_os_error(result.saturating_neg());
-                done.push(op.done(usize::try_from(result).map_err(error)));
+                let result = match &self.broken {
+                    Some(broken) if op.direction == Direction::Write => {
+                        Err(broken.why.clone().into())
+                    }
+                    _ => usize::try_from(result).map_err(error),
+                };
+                done.push(op.done(result));
             }
         }
         rang

@@ -125,6 +125,8 @@ pub(super) struct Disk {
     /// A write found no room although its extent has some; nothing is written there before.
     write_full_until: Option<Instant>,
     health: Health,
+    /// Its engine broke down: what is on it never comes back.
+    broken: Option<Error>,
 }
 
 impl Disk {
@@ -145,6 +147,7 @@ impl Disk {
             full_until: None,
             write_full_until: None,
             health: Health::default(),
+            broken: None,
         }
     }
 }

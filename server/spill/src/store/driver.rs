@@ -6,7 +6,7 @@
 //! Invariant: every operation at the engine has its flight, which says what it is for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fs::File,
     io,
     sync::Arc,
@@ -41,7 +41,8 @@ pub(crate) trait Files: Send {
 /// Bytes in flight for one directory at most.
 const FLIGHT_BYTES: u64 = 64 << 20;
 /// Bytes after which operations are submitted, though more are to come: while their checksums are
-/// computed the disk has something to do.
+/// computed the disk has something to do. Also those after which a thread goes from what starts to
+/// what has arrived, and back.
 const SUBMIT_BYTES: u64 = 2 << 20;
 /// Buffers of a thread's own, of one piece each, at most.
 const BOUNCES: usize = 16;
@@ -58,8 +59,10 @@ pub(super) struct Driver {
     flight_bytes: u64,
     /// Bytes of the operations that were not submitted yet.
     pushed_bytes: u64,
+    /// Bytes that were pushed or copied since what has arrived had its turn.
+    moved_bytes: u64,
     /// What was read and is not looked at yet.
-    arrived: Vec<Arrived>,
+    arrived: VecDeque<Arrived>,
     next_op: u64,
     /// Buffers of its own that are free.
     bounces: Vec<Piece>,
@@ -104,7 +107,8 @@ impl Driver {
             flights: HashMap::new(),
             flight_bytes: 0,
             pushed_bytes: 0,
-            arrived: Vec::new(),
+            moved_bytes: 0,
+            arrived: VecDeque::new(),
             next_op: 0,
             bounces,
             delayed: Vec::new(),
@@ -116,12 +120,7 @@ impl Driver {
         let mut done = Vec::new();
         loop {
             self.resume_delayed();
-            while let Some(start) = self.pick() {
-                self.start(start);
-                if self.pushed_bytes >= SUBMIT_BYTES {
-                    self.submit();
-                }
-            }
+            self.start_some();
             if !self.arrived.is_empty() {
                 // The disk goes on while what it gave is looked at.
                 self.submit();
@@ -137,6 +136,21 @@ impl Driver {
             self.engine.wait(timeout, &mut done);
             for done in done.drain(..) {
                 self.complete(done);
+            }
+        }
+    }
+
+    /// Starts what there is to start; where something has arrived, not all of it at once.
+    fn start_some(&mut self) {
+        self.moved_bytes = 0;
+        while self.moved_bytes < SUBMIT_BYTES || self.arrived.is_empty() {
+            self.free_bounce();
+            let Some(start) = self.pick() else {
+                return;
+            };
+            self.start(start);
+            if self.pushed_bytes >= SUBMIT_BYTES {
+                self.submit();
             }
         }
     }
@@ -165,6 +179,9 @@ impl Driver {
     fn start(&mut self, start: Start) {
         match start {
             Start::Grow(bytes) => {
+                // The file system may take its time.
+                self.submit();
+                self.moved_bytes += SUBMIT_BYTES;
                 let made = self.grow(bytes);
                 let now = Instant::now();
                 self.shared.with(|core| core.grown(self.dir, made, now));
@@ -173,7 +190,11 @@ impl Driver {
             Start::Write { parts, copy: false } => self.write_in_place(parts),
             Start::Fetch(group) => self.fetch(group),
             Start::Read(part) => self.read(part),
-            Start::Copy { read, len, lent } => self.copy(read, len, lent),
+            Start::Copy { read, len, lent } => {
+                self.submit();
+                self.moved_bytes += len as u64;
+                self.copy(read, len, lent);
+            }
         }
     }
 
@@ -201,6 +222,7 @@ impl Driver {
         self.next_op += 1;
         self.flight_bytes += bytes;
         self.pushed_bytes += bytes;
+        self.moved_bytes += bytes;
         let flight = Flight {
             cargo,
             tail,
@@ -277,10 +299,9 @@ impl Driver {
 
     /// A full file system is no fault of the disk; all else counts against it. Without its engine it
     /// is of no use.
-    fn note_failure(&self, error: &io::Error) {
+    fn note_failure(&self, error: &Arc<io::Error>) {
         if Broken::is(error) {
-            let why = error.to_string();
-            self.shared.with(|core| core.broke(self.dir, &why));
+            self.shared.with(|core| core.broke(self.dir, error));
         } else if error.kind() != io::ErrorKind::StorageFull {
             let (why, now) = (error.to_string(), Instant::now());
             self.shared.with(|core| core.failed(self.dir, &why, now));
@@ -310,3 +331,6 @@ impl Driver {
         self.bounces.push(piece);
     }
 }
+
+#[cfg(test)]
+mod tests;

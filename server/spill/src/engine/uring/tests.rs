@@ -1,4 +1,8 @@
-use std::{io::Write, sync::mpsc, thread};
+use std::{
+    io::{Read, Write},
+    sync::mpsc,
+    thread,
+};
 
 use super::*;
 use crate::{
@@ -158,13 +162,19 @@ fn a_ring_that_is_of_no_use_fails_all_and_frees_nothing_in_flight() {
 /// pipe and the pool.
 fn broken() -> (Uring, File, Pool) {
     let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
+    let (engine, pool) = broken_at(Direction::Read, source.into());
+    (engine, sink.into(), pool)
+}
+
+/// Breaks a ring while the kernel waits for a file.
+fn broken_at(direction: Direction, file: File) -> (Uring, Pool) {
     let pool = Pool::new(0);
     let memory = pool.lease(ALIGNMENT).into_pieces(ALIGNMENT).remove(0);
     let mut engine = Uring::new(DEPTH).expect("the tests need io_uring: allow it");
-    let file = (engine.add_file(Arc::new(source.into()))).expect("it has room");
+    let file = (engine.add_file(Arc::new(file))).expect("it has room");
     engine.push(Op {
         id: 1,
-        direction: Direction::Read,
+        direction,
         file,
         offset: 0,
         memory,
@@ -172,7 +182,7 @@ fn broken() -> (Uring, File, Pool) {
     });
     engine.wait(Some(Duration::ZERO), &mut Vec::new());
     engine.fail(&io::ErrorKind::Other.into());
-    (engine, sink.into(), pool)
+    (engine, pool)
 }
 
 fn next(engine: &mut Uring) -> Done {
@@ -193,6 +203,22 @@ fn a_broken_ring_hands_back_what_the_kernel_ends() {
     assert_eq!(&done.op.memory[..4], b"now\0");
     drop((done.op, engine));
     assert_eq!(pool.usage().leased_bytes, 0);
+}
+
+#[test]
+fn a_write_that_a_broken_ring_ends_has_failed() {
+    let (source, sink) = rustix::pipe::pipe().expect("a pipe can be made");
+    let (mut source, mut sink) = (File::from(source), File::from(sink));
+    rustix::pipe::fcntl_setpipe_size(&sink, ALIGNMENT).expect("a pipe may be small");
+    (sink.write_all(&[0; ALIGNMENT])).expect("the pipe takes what it is long");
+    let (mut engine, pool) = broken_at(Direction::Write, sink);
+    (source.read_exact(&mut [0; ALIGNMENT])).expect("the pipe is full");
+    let done = next(&mut engine);
+    let error = done.result.expect_err("nothing reads it back");
+    assert!(Broken::is(&error), "{error}");
+    assert_eq!(done.op.memory.len(), ALIGNMENT);
+    drop((done.op, engine));
+    assert_eq!(pool.usage().leased_bytes, 0, "the kernel gave it back");
 }
 
 #[test]

@@ -45,6 +45,10 @@ impl Core {
             return;
         }
         if entry.unwritten == 0 {
+            let mut dirs = entry.blocks.values().map(|b| usize::from(b.extent.dir));
+            if let Some(error) = dirs.find_map(|dir| self.disks[dir].broken.clone()) {
+                return self.fail(id, error);
+            }
             let memory = std::mem::replace(&mut entry.memory, Memory::None);
             self.after.dropped.push(memory);
             return self.settle(id, Ok(()));
@@ -195,10 +199,14 @@ impl Core {
         }
     }
 
-    /// Notes that a directory has no engine any more.
-    pub(in crate::store) fn broke(&mut self, dir: usize, why: &str) {
-        if self.disks[dir].health.end(why) {
-            self.went_out(dir, why);
+    /// Notes that a directory has no engine any more. What has blocks there and is not written yet
+    /// stays in memory.
+    pub(in crate::store) fn broke(&mut self, dir: usize, source: &Arc<io::Error>) {
+        let error = self.io_error(dir, Direction::Write, source);
+        self.disks[dir].broken.get_or_insert(error);
+        let why = source.to_string();
+        if self.disks[dir].health.end(&why) {
+            self.went_out(dir, &why);
         }
     }
 

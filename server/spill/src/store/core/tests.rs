@@ -3,6 +3,7 @@ use std::{io, path::Path, time::Duration};
 use super::*;
 use crate::store::Data;
 
+mod broken;
 mod coalesced;
 mod full;
 mod leaks;

@@ -56,7 +56,7 @@ impl Core {
     }
 
     /// Takes the first part that may be written now.
-    fn next_part(&mut self, dir: usize, fits: impl Fn(&Part) -> bool) -> Option<Part> {
+    pub(super) fn next_part(&mut self, dir: usize, fits: impl Fn(&Part) -> bool) -> Option<Part> {
         loop {
             let disk = &mut self.disks[dir];
             let front = disk.writes.front()?;
@@ -121,7 +121,11 @@ impl Core {
 
     /// Puts small parts side by side, for one write, as many as one run holds. Gives the part back if
     /// there is no other, or no room for two.
-    fn gather(&mut self, dir: usize, first: Part, now: Instant) -> Result<Start, Part> {
+    pub(super) fn gather(&mut self, dir: usize, first: Part, now: Instant) -> Result<Start, Part> {
+        if self.disks[dir].is_write_full(now) {
+            // Else each part in the queue would have all the others looked at.
+            return Err(first);
+        }
         let most = self.longest_run(dir, now).min(PIECE_BYTES as u64);
         let mut bytes = padded(first.len);
         let mut group = vec![first];

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-use super::{Cargo, Driver};
+use super::{Cargo, Driver, SUBMIT_BYTES};
 
 /// Blocks that were read.
 pub(super) struct Arrived {
@@ -89,16 +89,34 @@ impl Driver {
                     .for_each(|part| core.read_failed(part, &error));
             });
         }
-        self.arrived.push(Arrived {
+        self.arrived.push_back(Arrived {
             parts,
             memory,
             tail,
         });
     }
 
-    /// Hands on what was read, after a look at each block.
+    /// Hands on what was read, after a look at each block; not all of it at once, as the disk may
+    /// have room for more by then.
     pub(super) fn take_in(&mut self) {
-        for arrived in std::mem::take(&mut self.arrived) {
+        let mut bytes = 0;
+        while bytes < SUBMIT_BYTES
+            && let Some(arrived) = self.arrived.pop_front()
+        {
+            bytes += arrived.memory.len() as u64;
+            self.take_in_one(arrived);
+        }
+    }
+
+    /// Takes in a shared read where none of the thread's own buffers is free: without one, the next
+    /// reads would not share.
+    pub(super) fn free_bounce(&mut self) {
+        let shared = |arrived: &Arrived| arrived.tail.is_some();
+        if self.bounces.is_empty()
+            && let Some(at) = self.arrived.iter().position(shared)
+            && let Some(arrived) = self.arrived.remove(at)
+        {
+            self.submit();
             self.take_in_one(arrived);
         }
     }

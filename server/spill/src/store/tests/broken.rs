@@ -60,6 +60,7 @@ fn what_was_being_read_fails_and_the_store_ends(choice: Choice) {
     for answer in rig.store.onboard_all(parked, Class::Demand) {
         let lost = block_on(answer).unwrap_err();
         assert!(matches!(lost.error, Error::Io { .. }), "{}", lost.error);
+        assert!(lost.parked.is_none(), "it will never come back");
     }
     assert!(out_of_use(&rig, 0));
     eventually(|| rig.store.stats().used_bytes == 0);

@@ -91,3 +91,16 @@ fn what_no_disk_takes_has_the_write_queue_s_bound() {
     let refused = offer(&mut core, later).unwrap_err();
     assert!(matches!(refused.error, Error::QueueFull { .. }));
 }
+
+#[test]
+fn no_others_are_sought_to_share_a_write_where_there_is_no_room() {
+    let (mut core, now) = (core(), Instant::now());
+    let ids = [(); 3].map(|()| admit(&mut core, 4096));
+    core.disks[0].write_full_until = Some(now + A_WHILE);
+    let first = core.next_part(0, |_| true).unwrap();
+    // What is written no more leaves the queue when it is looked at.
+    core.abandon(ids[1]);
+    let alone = core.gather(0, first, now).unwrap_err();
+    assert_eq!(alone.entry, ids[0]);
+    assert_eq!((core.disks[0].writes.len(), core.stale), (2, 1));
+}

@@ -8,7 +8,8 @@ use crate::{engine::choose::Choice, error::OpenError, extent::BLOCK};
 
 /// How many directories a store has at most.
 pub(crate) const DIRS_MAX: usize = 64;
-/// Every so many segments of a directory the next are twice as long: an engine has room for 1,024.
+/// Every so many segments of a directory the next are twice as long: an engine has room for 1,024, or
+/// for as many as the process may open where those are fewer.
 const SEGMENTS_ALIKE: usize = 64;
 /// How often they double until they hold the whole capacity, at most. Some more replace what goes bad.
 const DOUBLINGS_MAX: u32 = 14;

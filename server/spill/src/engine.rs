@@ -44,8 +44,9 @@ pub trait Engine: Send + fmt::Debug {
     /// completes with its error.
     fn push(&mut self, op: Op);
 
-    /// Starts what was pushed, as far as that is possible without waiting. An engine that starts all by
-    /// itself, or only in [`wait`](Self::wait), has nothing to do.
+    /// Starts what was pushed, without waiting for completions; what the kernel does not take starts with a
+    /// later call. Where the kernel lacks the memory for it, it may sleep for a millisecond. An engine
+    /// that starts all by itself, or only in [`wait`](Self::wait), has nothing to do.
     fn submit(&mut self) {}
 
     /// Starts what was pushed and sleeps until an operation completes, the alarm rings, or `timeout`

@@ -123,7 +123,8 @@ impl Store {
     /// Each is accepted or refused for itself, as by [`offload`](Self::offload). Where all together
     /// never fit, as they have more bytes than an empty write queue takes, those that are refused
     /// come back with [`Error::TooLarge`] instead of [`Error::QueueFull`]: to try the same call again
-    /// is of no use, to offload fewer at once is.
+    /// is of no use, to offload fewer at once is. A full store says [`Error::Full`] all the same,
+    /// unless all together have more bytes than it ever takes.
     pub fn offload_all(&self, all: Vec<Data>) -> Vec<Result<Parked, Refused>> {
         let now = Instant::now();
         let admitted: Vec<_> = self.shared.with(|core| {

@@ -15,6 +15,9 @@ use crate::{
 
 use super::{Core, Read};
 
+/// The setting of how much the whole store takes.
+const CAPACITY: &str = "capacity_bytes";
+
 impl Core {
     /// Returns why tensors that are offered in one call can never be taken all.
     pub(in crate::store) fn never_fits(
@@ -31,7 +34,7 @@ impl Core {
         let queued_bytes = if items > 1 { bytes } else { 0 };
         let config = &self.config;
         let bounds = [
-            (padded_bytes, config.usable_bytes(), "capacity_bytes"),
+            (padded_bytes, config.usable_bytes(), CAPACITY),
             (queued_bytes, config.write_queue_bytes, "write_queue_bytes"),
             (items, config.write_queue_items as u64, "write_queue_items"),
         ];
@@ -39,8 +42,8 @@ impl Core {
         Some(Error::TooLarge { asked, limit, key })
     }
 
-    /// Takes a tensor; returns what it is known by. What could be taken later is refused as `never`
-    /// says, if it says something.
+    /// Takes a tensor; returns what it is known by. If it is refused, then as `never` says where that
+    /// says more.
     pub(in crate::store) fn admit(
         &mut self,
         data: Data,
@@ -48,7 +51,7 @@ impl Core {
         now: Instant,
     ) -> Result<u64, Refused> {
         if let Err(error) = self.admits(data.len(), now) {
-            let never = never.filter(|_| error.is_retryable());
+            let never = never.filter(|never| says_more(never, &error));
             let error = never.cloned().unwrap_or(error);
             self.counters.errors.count(&error);
             return Err(Refused { error, data });
@@ -198,5 +201,14 @@ impl Core {
         let block = self.entries.get(&entry)?.blocks.first_key_value()?.1;
         let extent = &block.extent;
         Some((extent.dir, extent.segment, extent.offset))
+    }
+}
+
+/// Returns whether the reason that a call is never taken says more than why its tensor is not taken
+/// now. The bounds of the write queue do not hide that the store is full.
+fn says_more(never: &Error, now: &Error) -> bool {
+    match never {
+        Error::TooLarge { key: CAPACITY, .. } => now.is_retryable(),
+        _ => matches!(now, Error::QueueFull { .. }),
     }
 }

@@ -2,7 +2,10 @@
 
 use tokio::sync::oneshot;
 
-use crate::store::{Answer, Outcome, entry::Memory};
+use crate::{
+    memory::Piece,
+    store::{Answer, Outcome, entry::Memory},
+};
 
 /// What is to happen when the lock is released.
 #[derive(Debug, Default)]
@@ -10,6 +13,8 @@ pub(in crate::store) struct After {
     pub(super) answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     pub(super) outcomes: Vec<(oneshot::Sender<Outcome>, Outcome)>,
     pub(super) dropped: Vec<Memory>,
+    /// Of reads that failed.
+    pub(super) pieces: Vec<Piece>,
     /// A tensor settled.
     settled: bool,
     /// Directories whose threads have something to do, a bit for each.
@@ -41,7 +46,7 @@ impl After {
 
     /// Frees memory, then answers whoever waits for that.
     pub(in crate::store) fn run(self) {
-        drop(self.dropped);
+        drop((self.dropped, self.pieces));
         for (waiter, outcome) in self.outcomes {
             // A waiter that is gone needs no answer.
             let _ = waiter.send(outcome);

@@ -186,7 +186,8 @@ impl Core {
     }
 
     /// A block did not come back.
-    pub(in crate::store) fn not_read(&mut self, part: ReadPart, error: Error) {
+    pub(in crate::store) fn not_read(&mut self, mut part: ReadPart, error: Error) {
+        self.after.pieces.extend(part.piece.take());
         if let Some(read) = self.reads.get_mut(&part.read) {
             read.error.get_or_insert(error);
         }
@@ -229,7 +230,10 @@ impl Core {
             if read.left == 0 {
                 let pieces = std::mem::take(&mut read.pieces);
                 let result = match read.error.take() {
-                    Some(error) => Err(error),
+                    Some(error) => {
+                        self.after.pieces.extend(pieces);
+                        Err(error)
+                    }
                     None => Ok(Piece::join(pieces).expect("all blocks are back")),
                 };
                 self.end_read(part.read, result);
@@ -240,13 +244,18 @@ impl Core {
 
     /// Takes back what was lent, and answers the read with its copy.
     pub(in crate::store) fn copied(&mut self, id: u64, copy: HostBuf, lent: Lent) {
-        if let Lent::Pieces(lent) = lent
-            && let Some(read) = self.reads.get(&id)
-            && let Some(entry) = self.entries.get_mut(&read.entry)
-        {
-            entry.flying -= 1;
-            if let Memory::Pieces(pieces) = &mut entry.memory {
-                pieces.extend(lent);
+        match lent {
+            // The tensor may be gone: then these are the last.
+            Lent::Bytes(bytes) => self.after.dropped.push(Memory::Bytes(bytes)),
+            Lent::Pieces(lent) => {
+                if let Some(read) = self.reads.get(&id)
+                    && let Some(entry) = self.entries.get_mut(&read.entry)
+                {
+                    entry.flying -= 1;
+                    if let Memory::Pieces(pieces) = &mut entry.memory {
+                        pieces.extend(lent);
+                    }
+                }
             }
         }
         self.end_read(id, Ok(copy));

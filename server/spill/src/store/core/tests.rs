@@ -5,6 +5,7 @@ use crate::store::Data;
 
 mod broken;
 mod coalesced;
+mod freed;
 mod full;
 mod leaks;
 mod merged;

@@ -104,3 +104,17 @@ fn no_others_are_sought_to_share_a_write_where_there_is_no_room() {
     assert_eq!(alone.entry, ids[0]);
     assert_eq!((core.disks[0].writes.len(), core.stale), (2, 1));
 }
+
+#[test]
+fn a_full_store_says_so_to_a_call_that_never_fits_the_queue() {
+    let (mut core, now) = (narrow(), Instant::now());
+    let never = core.never_fits([LEN; 4]);
+    let offer = |core: &mut Core| {
+        let refused = core.admit(Data::from(vec![0; LEN]), never.as_ref(), now);
+        refused.map_err(|refused| refused.error.kind())
+    };
+    let _taken = [(); 3].map(|()| offer(&mut core).unwrap());
+    assert_eq!(offer(&mut core), Err("too_large"));
+    fail_writes(&mut core, now);
+    assert_eq!(offer(&mut core), Err("full"));
+}

@@ -136,10 +136,8 @@ FbModule* in_form(const torch::jit::Module& saved, int form) {
     frozen = torch::jit::freeze_module(saved, kept);
     pure = is_pure(*frozen);
   } catch (const std::exception&) {
-    if (form > 0) {
-      throw;
-    }
     // What cannot be frozen is taken to keep state.
+    if (form > 0) throw;
   }
   if (form == 0) {
     return new FbModule{saved, pure};

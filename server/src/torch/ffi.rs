@@ -18,8 +18,10 @@ use super::module::{Argument, Output};
 use crate::model::Weights;
 
 mod aoti;
+mod pure;
 
 pub(super) use aoti::RawPackage;
+pub(super) use pure::PureModule;
 
 /// `FbModule` of the shim.
 #[repr(C)]
@@ -166,36 +168,6 @@ impl RawModule {
         // SAFETY: the module lives as long as `self`.
         let done = unsafe { fb_module_reset(self.0.as_ptr(), &raw mut error) };
         if done { Ok(()) } else { Err(told(error)) }
-    }
-}
-
-/// A module whose passes change nothing in it, which threads may share.
-#[derive(Debug)]
-pub(super) struct PureModule(RawModule);
-
-// SAFETY: the only calls through a shared reference are a pass and a count of bytes, which reads what
-// no pass writes to. libtorch makes the plan of a graph under a lock and keeps what a pass computes
-// in a state of its own; no pass writes to an attribute of the module or to a constant of its graph.
-unsafe impl Sync for PureModule {}
-
-impl PureModule {
-    /// Takes a module that is pure.
-    ///
-    /// # Errors
-    /// It is not, and comes back.
-    pub(super) fn new(module: RawModule) -> Result<Self, RawModule> {
-        match module.is_pure() {
-            true => Ok(Self(module)),
-            false => Err(module),
-        }
-    }
-
-    pub(super) fn forward(&self, arguments: &[Argument]) -> Result<Vec<Output>, String> {
-        self.0.pass(arguments)
-    }
-
-    pub(super) fn weights(&self) -> Weights {
-        self.0.weights()
     }
 }
 

@@ -44,6 +44,7 @@ mod depth;
 mod h2d;
 mod micro;
 mod mode;
+mod policy;
 mod recovery;
 mod stages;
 

@@ -27,6 +27,7 @@ mod pending;
 mod queued;
 mod sequences;
 mod stops;
+mod waiters;
 mod whereabouts;
 
 pub use batcher::{Batcher, Decision, Policy};
@@ -36,6 +37,7 @@ pub use sequences::{Sequences, UnknownSequence};
 
 use pace::Pace;
 use queued::Queued;
+use waiters::{Waiters, Wake};
 use whereabouts::Whereabouts;
 
 /// Identifies a job in its queue.
@@ -59,8 +61,7 @@ pub struct Scheduler {
 struct State {
     queue: Queue,
     closed: bool,
-    /// Instances that wait for a change: without any, telling of it would be a system call for nothing.
-    waiting: usize,
+    waiters: Waiters,
     whereabouts: Whereabouts,
     pace: Pace,
     /// Since when an instance waits for requests that are on disk.
@@ -101,7 +102,7 @@ impl Scheduler {
             state: Mutex::new(State {
                 queue,
                 closed: false,
-                waiting: 0,
+                waiters: Waiters::default(),
                 whereabouts: Whereabouts::default(),
                 pace: Pace::default(),
                 stalled: None,
@@ -172,8 +173,9 @@ impl Scheduler {
                 }
             }
         };
-        self.wake(&state);
+        let wake = state.wake();
         drop(state);
+        self.tell(wake);
         if parkable > 0 {
             self.queued();
         }
@@ -185,13 +187,11 @@ impl Scheduler {
         })
     }
 
-    /// Wakes who can take what waits: any one instance takes a batch, but a job of a sequence has
-    /// only one taker.
-    fn wake(&self, state: &State) {
-        match state.queue {
-            _ if state.waiting == 0 => {}
-            Queue::Batches(_) => self.changed.notify_one(),
-            Queue::Sequences(_) => self.changed.notify_all(),
+    fn tell(&self, wake: Wake) {
+        match wake {
+            Wake::Nobody => {}
+            Wake::One => self.changed.notify_one(),
+            Wake::All => self.changed.notify_all(),
         }
     }
 
@@ -221,12 +221,15 @@ impl Scheduler {
             let until = match decision {
                 Decision::Ready(jobs) => {
                     // What is left may make a batch for another instance, which this wake-up took.
-                    if !state.queue.is_empty() || closed {
-                        self.wake(&state);
-                    }
+                    let wake = match state.queue.is_empty() && !closed {
+                        true => Wake::Nobody,
+                        false => state.wake(),
+                    };
                     if state.whereabouts.any_away() {
                         self.advanced();
                     }
+                    drop(state);
+                    self.tell(wake);
                     return Some(jobs);
                 }
                 Decision::Idle if closed && state.queue.is_empty() => {
@@ -240,19 +243,21 @@ impl Scheduler {
                 }
                 Decision::Until(until) => Some(until),
             };
-            state.waiting += 1;
-            state = match until {
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
+            state.waiters.sleep();
+            let timed_out;
+            (state, timed_out) = match until {
+                None => {
+                    let waited = self.changed.wait(state);
+                    (waited.unwrap_or_else(PoisonError::into_inner), false)
+                }
                 Some(until) => {
                     let timeout = until.saturating_duration_since(now);
                     let waited = self.changed.wait_timeout(state, timeout);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
+                    let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    (state, timeout.timed_out())
                 }
             };
-            state.waiting -= 1;
+            state.waiters.get_up(timed_out);
         }
     }
 
@@ -309,6 +314,15 @@ impl Scheduler {
 }
 
 impl State {
+    /// Finds who can take what waits: any one instance takes a batch, but a job of a sequence has
+    /// only one taker.
+    fn wake(&mut self) -> Wake {
+        match self.queue {
+            Queue::Batches(_) => self.waiters.wake_one(),
+            Queue::Sequences(_) => self.waiters.wake_all(),
+        }
+    }
+
     /// Notes that no instance waits for requests on disk.
     fn end_stall(&mut self, now: Instant) {
         if let Some(since) = self.stalled.take() {

@@ -9,6 +9,7 @@
 mod accept;
 mod config;
 mod connection;
+mod corked;
 mod http2;
 mod preface;
 mod refusals;

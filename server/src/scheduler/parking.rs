@@ -135,7 +135,8 @@ impl Scheduler {
             *place = Place::Here;
         });
         if put.is_some() {
-            self.wake(&self.lock());
+            let wake = self.lock().wake();
+            self.tell(wake);
         }
     }
 

@@ -14,12 +14,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use super::corked::{Corked, Together};
 use super::preface::{self, Prefaced};
 use super::tasks::{CallExecutor, Tasks};
 use super::{Config, GrpcService, http2};
 
+type Socket = Prefaced<TcpStream>;
+
 type Http2<S> = hyper::server::conn::http2::Connection<
-    TokioIo<Prefaced<TcpStream>>,
+    TokioIo<Corked<Socket>>,
     TowerToHyperService<Tagged<S>>,
     CallExecutor,
 >;
@@ -97,9 +100,12 @@ impl Connection {
             inner: service,
             draining: draining.clone(),
         };
-        let connection = http2::builder(&self.config, self.tasks.call_executor())
-            .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-        match self.drive(Box::pin(connection), &draining).await {
+        let builder = http2::builder(&self.config, self.tasks.call_executor());
+        let connection = Corked::new(socket).serve(|socket| {
+            let service = TowerToHyperService::new(service);
+            Box::pin(builder.serve_connection(TokioIo::new(socket), service))
+        });
+        match self.drive(connection, &draining).await {
             Finish::Ended(Ok(())) => {}
             Finish::Ended(Err(error)) => {
                 tracing::debug!(peer = %self.peer, %error, "connection failed");
@@ -135,16 +141,16 @@ impl Connection {
 
     async fn drive<S: GrpcService>(
         &self,
-        mut connection: Pin<Box<Http2<S>>>,
+        mut connection: Together<Pin<Box<Http2<S>>>, Socket>,
         draining: &CancellationToken,
     ) -> Finish {
         let is_old = tokio::select! {
-            result = connection.as_mut() => return Finish::Ended(result),
+            result = &mut connection => return Finish::Ended(result),
             () = self.drain.cancelled() => false,
             () = sleep(self.max_age) => true,
         };
         // No new calls, and streams answer what they have read and end.
-        connection.as_mut().graceful_shutdown();
+        connection.connection().as_mut().graceful_shutdown();
         draining.cancel();
         let no_more_time = async {
             if is_old {
@@ -156,7 +162,7 @@ impl Connection {
             self.abort.cancelled().await;
         };
         tokio::select! {
-            result = connection.as_mut() => Finish::Ended(result),
+            result = &mut connection => Finish::Ended(result),
             () = no_more_time => Finish::Cut,
         }
     }

@@ -44,7 +44,6 @@ mod depth;
 mod h2d;
 mod micro;
 mod mode;
-mod policy;
 mod recovery;
 mod stages;
 

@@ -25,7 +25,6 @@ use super::{
     h2d,
     micro::{self, MicroBatches},
     mode::{Arrival, Chooser, Mode, Path, Taken},
-    policy,
     recovery::Again,
 };
 use crate::{
@@ -150,7 +149,6 @@ struct Enqueued<'a, D: Device> {
 impl<D: Device> Line<D> {
     /// Runs batches until the scheduler is closed and empty.
     fn work(&self) {
-        policy::wait_for_a_turn();
         let mut turn = lock(&self.turn);
         while let Some(batch) = turn.source.next() {
             // A panic drops the batch, which answers its jobs.

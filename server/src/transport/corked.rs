@@ -34,7 +34,7 @@ pub(super) struct Corked<T> {
 pub(super) struct Together<C, T> {
     connection: C,
     shared: Arc<Mutex<Outbound<T>>>,
-    /// Whether others were let go first since the last wake-up.
+    /// Whether what waits has let others go first.
     has_waited: bool,
 }
 
@@ -80,16 +80,18 @@ impl<C: Future + Unpin, T: AsyncWrite + Unpin> Future for Together<C, T> {
     type Output = C::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
-        // The streams that are ready go first, so that their frames leave together.
-        if !self.has_waited {
-            self.has_waited = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.has_waited = false;
         let polled = Pin::new(&mut self.connection).poll(cx);
-        // A socket that failed tells the connection so when that writes or reads.
-        let _sent = lock(&self.shared).poll_send(cx);
+        let mut outbound = lock(&self.shared);
+        let waits = !outbound.waiting.is_empty() && !self.has_waited && polled.is_pending();
+        if waits {
+            // Once more behind the tasks that are ready, whose frames then leave with these.
+            cx.waker().wake_by_ref();
+        } else {
+            // A socket that failed tells the connection so when that writes or reads.
+            let _sent = outbound.poll_send(cx);
+        }
+        drop(outbound);
+        self.has_waited = waits;
         polled
     }
 }
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tasks_that_are_ready_run_before_the_connection() {
+    async fn frames_wait_for_those_of_tasks_that_are_ready() {
         let (corked, _peer, _) = pair(100);
         let order = Arc::new(Mutex::new(Vec::new()));
         let note = |what: &'static str| {

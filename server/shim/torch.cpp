@@ -27,6 +27,7 @@
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 #include <torch/csrc/jit/passes/freeze_module.h>
 #include <torch/csrc/jit/passes/frozen_graph_optimizations.h>
+#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <unistd.h>
@@ -156,6 +157,26 @@ bool is_pure(const torch::jit::Module& frozen) {
   const auto graph = frozen.get_method("forward").graph();
   const torch::jit::AliasDb aliases(graph, /*isFrozen=*/true);
   return !writes_to_constants(aliases, *graph->block());
+}
+
+void add_operations(const torch::jit::Block& block, std::vector<c10::Symbol>& kinds) {
+  for (const torch::jit::Node* node : block.nodes()) {
+    if (node->kind() != c10::prim::Constant && node->kind() != c10::prim::GetAttr) {
+      kinds.push_back(node->kind());
+    }
+    for (const torch::jit::Block* inner : node->blocks()) {
+      add_operations(*inner, kinds);
+    }
+  }
+}
+
+// The kinds of operations of `forward`, in order.
+std::vector<c10::Symbol> operations(const torch::jit::Module& module) {
+  const auto graph = module.get_method("forward").graph()->copy();
+  torch::jit::Inline(*graph);
+  std::vector<c10::Symbol> kinds;
+  add_operations(*graph->block(), kinds);
+  return kinds;
 }
 
 std::vector<std::string> kept_methods(const torch::jit::Module& saved) {
@@ -315,6 +336,14 @@ FbModule* fb_module_in_form(const FbModule* saved, int form, char** error) {
 
 bool fb_module_is_pure(const FbModule* module) {
   return module->pure;
+}
+
+bool fb_module_runs_the_same(const FbModule* one, const FbModule* other) {
+  try {
+    return operations(one->module) == operations(other->module);
+  } catch (const std::exception&) {
+    return false;
+  }
 }
 
 uint64_t fb_module_bytes(const FbModule* module) {

@@ -24,15 +24,50 @@
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/alias_analysis.h>
 #include <torch/csrc/jit/ir/constants.h>
+#include <torch/csrc/jit/passes/dead_code_elimination.h>
 #include <torch/csrc/jit/passes/freeze_module.h>
 #include <torch/csrc/jit/passes/frozen_graph_optimizations.h>
+#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <unistd.h>
 
+namespace {
+
+// Destroys a module's methods, and with them the constants of their graphs, which freezing makes of
+// weights. Else they live as long as any form of the module: all share what keeps methods.
+void forget(const torch::jit::Module& module) {
+  const auto unit = module._ivalue()->compilation_unit();
+  for (const auto& part : module.modules()) {
+    const auto type = part.type();
+    std::vector<c10::QualifiedName> names;
+    for (const torch::jit::Function* method : type->methods()) {
+      names.push_back(method->qualname());
+    }
+    for (const c10::QualifiedName& name : names) {
+      type->unsafeRemoveMethod(name.name());
+      unit->unsafeRemoveMethod(name);
+    }
+  }
+}
+
+} // namespace
+
 struct FbModule {
   torch::jit::Module module;
   bool pure = false;
+
+  // Another form of it may live on, whose passes call no method of this one. Only pure modules are
+  // made into other forms.
+  ~FbModule() {
+    try {
+      if (pure) {
+        forget(module);
+      }
+    } catch (const std::exception&) {
+      // What is left goes with the last form.
+    }
+  }
 };
 
 struct FbOutput {
@@ -124,31 +159,66 @@ bool is_pure(const torch::jit::Module& frozen) {
   return !writes_to_constants(aliases, *graph->block());
 }
 
-// Makes a module in `form` of one as it was saved. Weights that stay as they are are shared with it.
-FbModule* in_form(const torch::jit::Module& saved, int form) {
+void add_operations(const torch::jit::Block& block, std::vector<c10::Symbol>& kinds) {
+  for (const torch::jit::Node* node : block.nodes()) {
+    if (node->kind() != c10::prim::Constant && node->kind() != c10::prim::GetAttr) {
+      kinds.push_back(node->kind());
+    }
+    for (const torch::jit::Block* inner : node->blocks()) {
+      add_operations(*inner, kinds);
+    }
+  }
+}
+
+// The kinds of operations of `forward`, in order.
+std::vector<c10::Symbol> operations(const torch::jit::Module& module) {
+  const auto graph = module.get_method("forward").graph()->copy();
+  torch::jit::Inline(*graph);
+  std::vector<c10::Symbol> kinds;
+  add_operations(*graph->block(), kinds);
+  return kinds;
+}
+
+std::vector<std::string> kept_methods(const torch::jit::Module& saved) {
   std::vector<std::string> kept;
   if (saved.find_method(kReset)) {
     kept.emplace_back(kReset);
   }
-  std::optional<torch::jit::Module> frozen;
-  bool pure = false;
-  try {
-    frozen = torch::jit::freeze_module(saved, kept);
-    pure = is_pure(*frozen);
-  } catch (const std::exception&) {
-    // What cannot be frozen is taken to keep state.
-    if (form > 0) throw;
-  }
-  if (form == 0) {
-    return new FbModule{saved, pure};
-  }
+  return kept;
+}
+
+// Makes a module frozen, of one as it was saved.
+std::unique_ptr<FbModule> freeze(
+    const torch::jit::Module& saved, const std::vector<std::string>& kept) {
+  std::unique_ptr<FbModule> frozen(new FbModule{torch::jit::freeze_module(saved, kept)});
+  frozen->pure = is_pure(frozen->module);
+  return frozen;
+}
+
+// Makes a module in another form of one as it was saved. Weights that stay as they are are shared
+// with it.
+std::unique_ptr<FbModule> in_form(const torch::jit::Module& saved, int form) {
+  const auto kept = kept_methods(saved);
+  auto made = freeze(saved, kept);
   // The rest of what torch::jit::freeze does.
-  auto graph = frozen->get_method("forward").graph();
+  auto graph = made->module.get_method("forward").graph();
   torch::jit::OptimizeFrozenGraph(graph);
   if (form > 1) {
-    frozen = torch::jit::optimize_for_inference(*frozen, kept);
+    made->module = torch::jit::optimize_for_inference(made->module, kept);
+    // It leaves the constants that it made others of.
+    torch::jit::EliminateDeadCode(made->module.get_method("forward").graph());
   }
-  return new FbModule{*frozen, pure};
+  return made;
+}
+
+// Whether passes of the module are known to leave nothing behind.
+bool saved_is_pure(const torch::jit::Module& saved) {
+  try {
+    return freeze(saved, kept_methods(saved))->pure;
+  } catch (const std::exception&) {
+    // What cannot be frozen is taken to keep state.
+    return false;
+  }
 }
 
 // Adds up tensors, each piece of memory once.
@@ -243,9 +313,15 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
           at::accelerator::getAccelerator(/*checked=*/true).value(),
           static_cast<c10::DeviceIndex>(device));
     }
-    torch::jit::Module module = torch::jit::load(file, place);
-    module.eval();
-    std::unique_ptr<FbModule> loaded(in_form(module, form));
+    std::unique_ptr<FbModule> loaded(new FbModule{torch::jit::load(file, place)});
+    loaded->module.eval();
+    if (form > 0) {
+      auto made = in_form(loaded->module, form);
+      loaded->pure = made->pure;
+      loaded = std::move(made);
+    } else {
+      loaded->pure = saved_is_pure(loaded->module);
+    }
     if (device >= 0) {
       // Weights were copied and folded on this thread's stream, which passes do not wait for.
       at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device));
@@ -255,11 +331,19 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
 }
 
 FbModule* fb_module_in_form(const FbModule* saved, int form, char** error) {
-  return guarded<FbModule*>(error, nullptr, [&] { return in_form(saved->module, form); });
+  return guarded<FbModule*>(error, nullptr, [&] { return in_form(saved->module, form).release(); });
 }
 
 bool fb_module_is_pure(const FbModule* module) {
   return module->pure;
+}
+
+bool fb_module_runs_the_same(const FbModule* one, const FbModule* other) {
+  try {
+    return operations(one->module) == operations(other->module);
+  } catch (const std::exception&) {
+    return false;
+  }
 }
 
 uint64_t fb_module_bytes(const FbModule* module) {

@@ -6,6 +6,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::{
@@ -39,6 +40,11 @@ pub trait Model: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Returns what passes over one row took on the host, where they were measured.
+    fn row(&self) -> Option<RowTime> {
+        None
+    }
+
     /// Lets go of weights that are kept for further instances, which are then loaded again.
     fn release(&self) {}
 
@@ -47,6 +53,15 @@ pub trait Model: Send + Sync + fmt::Debug {
     fn host_inputs(&self) -> Vec<bool> {
         Vec::new()
     }
+}
+
+/// What passes over one row take.
+#[derive(Debug, Clone, Copy)]
+pub struct RowTime {
+    /// The first pass of all, which made what later ones found.
+    pub first: Duration,
+    /// A later one.
+    pub later: Duration,
 }
 
 /// The memory that an instance's weights take. Instances may share it.

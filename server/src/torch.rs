@@ -101,4 +101,37 @@ mod tests {
             }
         }
     }
+
+    /// Returns the memory of this process, in MiB.
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.unwrap().parse::<usize>().unwrap() / 1024
+    }
+
+    #[test]
+    fn a_form_takes_its_constants_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("model.pt");
+        let ones = |dims: [i64; 2]| Tensor::ones(dims, (Kind::Float, tch::Device::Cpu));
+        let (row, column) = (ones([1, 4096]), ones([4096, 1]));
+        // Freezing works out the product, of 64 MiB.
+        let trace = &mut |inputs: &[Tensor]| vec![&inputs[0] + &row * &column];
+        let module = CModule::create_by_tracing("Adds", "forward", &[ones([1, 1])], trace);
+        module.unwrap().save(&file).unwrap();
+        drop((row, column));
+        let before = resident();
+        let saved = Module::load(&file, Form::Saved, Location::Host).unwrap();
+        assert!(
+            resident() < before + 32,
+            "the saved form holds what was folded to look at it"
+        );
+        for form in [Form::Frozen, Form::Optimized] {
+            let made = saved.in_form(form).unwrap().unwrap();
+            assert!(resident() > before + 48);
+            drop(made);
+            assert!(resident() < before + 32, "{form}");
+        }
+    }
 }

@@ -12,7 +12,9 @@ use std::{
 
 use forebay_proto::DataType;
 
-use super::{Argument, ArgumentKind, Error, Instance, Model, Schema, concise, sample, shown};
+use super::{
+    Argument, ArgumentKind, Error, Instance, Model, RowTime, Schema, concise, sample, shown,
+};
 use crate::{
     device::Location,
     memory::Pool,
@@ -37,6 +39,8 @@ pub struct TorchScript {
     /// Modules that instances share, by where they lie.
     shared: Arc<Mutex<Vec<(Location, SharedModule)>>>,
     why: String,
+    /// What passes over one row took on the host.
+    row: Option<RowTime>,
 }
 
 #[derive(Debug)]
@@ -123,6 +127,7 @@ impl TorchScript {
             plan: Arc::new(plan),
             shared: Arc::new(Mutex::new(shared.into_iter().collect())),
             why: choice.why,
+            row: choice.row,
         })
     }
 
@@ -237,6 +242,10 @@ impl Model for TorchScript {
             ),
             ("FOREBAY_FORM_REASON", self.why.clone()),
         ]
+    }
+
+    fn row(&self) -> Option<RowTime> {
+        self.row
     }
 
     fn host_inputs(&self) -> Vec<bool> {

@@ -150,11 +150,14 @@ impl Loader {
     /// Makes the instances, warms them up and lets them serve.
     fn start(&self, settings: &ModelSettings, blueprint: &Blueprint) -> Result<Started, Error> {
         let mut started = blueprint.start()?;
+        let mut places = blueprint.places.iter();
+        let on_host = places.all(|place| matches!(place, AnyDevice::Cpu(_)));
         let warmup = Warmup {
             settings,
             pipelines: &started.pipelines,
             limit: self.warmup_timeout,
             extent: self.warmup_sizes,
+            row: blueprint.model.row().filter(|_| on_host),
         };
         warmup.run()?;
         for pipeline in &mut started.pipelines {

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::{
     error::Error,
     executor::Pipeline,
+    model::RowTime,
     registry::WarmupSizes,
     repository::{ModelSettings, Scheduling, WarmupSample},
     request::{Answer, Job, Reply, Timings},
@@ -43,6 +44,8 @@ pub(super) struct Warmup<'a> {
     pub(super) limit: Duration,
     /// Which of them are run.
     pub(super) extent: WarmupSizes,
+    /// What passes over one row took where the instances are, if that is known.
+    pub(super) row: Option<RowTime>,
 }
 
 impl Warmup<'_> {
@@ -136,13 +139,21 @@ impl Warmup<'_> {
     }
 
     /// Runs a size: one batch, and where more can be in flight, as many as can at once, which leaves
-    /// slabs for all of them. The first of all makes what every later one finds, and is not timed.
+    /// slabs for all of them. The first of all makes what every later one finds, and is not timed: one
+    /// more is, unless its time is known.
     fn warm_size(&self, item: &Item, rows: usize, progress: &mut Progress) -> Result<(), Stopped> {
+        let mut known = None;
         if progress.is_cold() {
+            let began = Instant::now();
             self.pass(item, rows, 1)?;
-            progress.begin();
+            // Instances that run at once hinder each other, which those that were timed did not.
+            known = self.row.filter(|_| rows == 1 && self.pipelines.len() == 1);
+            progress.begin(known.map_or_else(Instant::now, |_| began));
         }
-        progress.time(rows, || self.pass(item, rows, 1))?;
+        match known {
+            Some(row) => progress.know(row),
+            None => progress.time(rows, || self.pass(item, rows, 1))?,
+        }
         if self.at_once() > 1 {
             self.pass(item, rows, self.at_once())?;
         }

@@ -147,6 +147,7 @@ impl Rig {
             pipelines: &self.pipelines,
             limit,
             extent: WarmupSizes::All,
+            row: None,
         }
     }
 
@@ -282,6 +283,37 @@ fn no_time_is_for_no_sizes_but_for_samples() {
 }
 
 #[test]
+fn one_row_is_run_once_where_its_time_is_known_of_a_single_instance() {
+    let rig = rig("", false, 100);
+    let mut warmup = rig.warmup(LONG);
+    let [first, later] = [Duration::from_millis(1); 2];
+    warmup.row = Some(RowTime { first, later });
+    warmup.pipelines = &rig.pipelines[..1];
+    warmup.run().unwrap();
+    assert_eq!(rig.rows()[0], [1, 4, 2, 3]);
+    warmup.pipelines = &rig.pipelines;
+    warmup.run().unwrap();
+    assert_eq!(rig.rows()[1], [1, 1, 4, 2, 3]);
+    rig.finish();
+}
+
+#[test]
+fn no_more_sizes_are_run_where_the_first_pass_of_all_is_known_to_have_made_little() {
+    for (first, rows) in [(55, vec![1]), (80, vec![1, 2])] {
+        let rig = rig("", false, 100);
+        *rig.row.lock().unwrap() = Duration::from_millis(50);
+        let mut warmup = rig.warmup(LONG);
+        let (first, later) = (Duration::from_millis(first), Duration::from_millis(50));
+        warmup.row = Some(RowTime { first, later });
+        warmup.extent = WarmupSizes::Auto;
+        warmup.pipelines = &rig.pipelines[..1];
+        warmup.run().unwrap();
+        assert_eq!(rig.rows()[0], rows);
+        rig.finish();
+    }
+}
+
+#[test]
 fn the_scheduler_is_not_asked_before_the_pipeline_serves() {
     let mut rig = rig("", false, 100);
     let (reply, answer) = Reply::channel();
@@ -290,6 +322,7 @@ fn the_scheduler_is_not_asked_before_the_pipeline_serves() {
         pipelines: &rig.pipelines,
         limit: LONG,
         extent: WarmupSizes::All,
+        row: None,
     };
     let item = Item::made_up(&rig.settings.signature.inputs).unwrap();
     let (mut job, _) = warmup.job(&item, 3).unwrap();

@@ -60,6 +60,7 @@ unsafe extern "C" {
     ) -> *mut FbModule;
     fn fb_module_free(module: *mut FbModule);
     fn fb_module_is_pure(module: *const FbModule) -> bool;
+    fn fb_module_runs_the_same(one: *const FbModule, other: *const FbModule) -> bool;
     fn fb_module_bytes(module: *const FbModule) -> u64;
     fn fb_profiling(on: bool);
     fn fb_trim();
@@ -124,6 +125,12 @@ impl RawModule {
     pub(super) fn is_pure(&self) -> bool {
         // SAFETY: the module lives as long as `self`.
         unsafe { fb_module_is_pure(self.0.as_ptr()) }
+    }
+
+    /// Returns whether `forward` of both runs the same operations.
+    pub(super) fn runs_the_same(&self, other: &Self) -> bool {
+        // SAFETY: both live as long as their borrows, and the call changes nothing in them.
+        unsafe { fb_module_runs_the_same(self.0.as_ptr(), other.0.as_ptr()) }
     }
 
     pub(super) fn schema(&mut self) -> Result<String, String> {

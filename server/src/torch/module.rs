@@ -126,6 +126,12 @@ impl Module {
         self.raw.is_pure().then(made)
     }
 
+    /// Returns whether passes of both run the same operations in the same order, and so take the same
+    /// time.
+    pub(crate) fn runs_the_same(&self, other: &Self) -> bool {
+        self.raw.runs_the_same(&other.raw)
+    }
+
     /// Lets instances share the module.
     ///
     /// # Errors

@@ -3,16 +3,30 @@
 //!
 //! Invariant: besides the saved form at most one other is in memory at a time.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use forebay_proto::DataType;
 
-use super::{Form, Module, Plan, SharedModule, load, measure, sample, unloadable};
-use crate::{device::Location, model::Error, tensor::Placed};
+use super::{
+    Form, Module, Plan, SharedModule, load,
+    measure::{self, Rival},
+    sample, unloadable,
+};
+use crate::{
+    device::Location,
+    model::{Error, RowTime},
+    tensor::Placed,
+};
 
 /// Largest relative difference of an output, against the largest value in it. Freezing joins
 /// operations, which rounds in other places.
 const TOLERANCE: f64 = 1e-3;
+
+/// What is said of a form whose answers differ.
+const OTHERWISE: &str = "answers otherwise than the saved one";
 
 /// The form that was chosen.
 pub(super) struct Choice {
@@ -24,6 +38,8 @@ pub(super) struct Choice {
     pub(super) why: String,
     /// The module on the host, where instances may share it.
     pub(super) module: Option<SharedModule>,
+    /// What its passes over one row took, where that was measured.
+    pub(super) row: Option<RowTime>,
 }
 
 impl Choice {
@@ -34,6 +50,7 @@ impl Choice {
             furthest: Form::Saved,
             why,
             module: None,
+            row: None,
         }
     }
 }
@@ -58,52 +75,76 @@ fn named(file: &Path) -> String {
 }
 
 fn compare(plan: &Plan, mut saved: Module) -> Result<Choice, Error> {
-    let expected = answer(plan, &mut saved)?;
+    let (expected, first) = answer(plan, &mut saved)?;
     let mut furthest = Form::Saved;
     let mut why = Vec::new();
+    let mut row = None;
     // The one that most was done to comes first: where it gains, the other has little to add.
     for form in [Form::Optimized, Form::Frozen] {
+        let mut refuse = |fault: &str| {
+            tracing::warn!(file = named(&plan.file), %form, fault, "a form of the model is not taken");
+            why.push(format!("{form} {fault}"));
+        };
         let mut rival = match agreeing(plan, &saved, form, &expected) {
             Ok(rival) => rival,
             Err(fault) => {
-                tracing::warn!(file = named(&plan.file), %form, %fault, "a form of the model is not taken");
-                why.push(format!("{form} {fault}"));
+                refuse(&fault);
                 continue;
             }
         };
+        if furthest != Form::Saved && saved.runs_the_same(&rival.module) {
+            why.push(format!("{form} runs the same operations as saved"));
+            continue;
+        }
+        let measured = measure::compare(plan, &mut saved, &mut rival)?;
+        // Once more: a graph may be specialised by its first calls. Where calls leave state behind,
+        // they are not alike.
+        if !plan.settings.stateful && !agree(&expected, &rival.answer) {
+            refuse(OTHERWISE);
+            continue;
+        }
         if furthest == Form::Saved {
             furthest = form;
         }
-        let times = measure::compare(plan, &mut saved, &mut rival)?;
+        let times = measured.times;
         why.push(format!("{form} runs {times} as fast as saved"));
+        let [of_saved, of_rival] = measured.rows;
         if times.favour_the_rival() {
-            return Ok(chosen(form, rival, furthest, &why));
+            let (first, later) = (rival.first, of_rival);
+            let row = Some(RowTime { first, later });
+            return Ok(chosen((form, rival.module), furthest, &why, row));
         }
+        let later = of_saved;
+        row = Some(RowTime { first, later });
     }
-    Ok(chosen(Form::Saved, saved, furthest, &why))
+    Ok(chosen((Form::Saved, saved), furthest, &why, row))
 }
 
-fn chosen(form: Form, module: Module, furthest: Form, why: &[String]) -> Choice {
+fn chosen(
+    (form, module): (Form, Module),
+    furthest: Form,
+    why: &[String],
+    row: Option<RowTime>,
+) -> Choice {
     Choice {
         form,
         furthest,
         why: why.join("; "),
         module: module.share().ok(),
+        row,
     }
 }
 
-fn answer(plan: &Plan, module: &mut Module) -> Result<Vec<Placed>, Error> {
+/// Returns the answer to a made-up request, and what the pass took.
+fn answer(plan: &Plan, module: &mut Module) -> Result<(Vec<Placed>, Duration), Error> {
     let inputs = request(plan, 1)?;
-    plan.forward(|values| module.forward(values), inputs, Location::Host)
+    let began = Instant::now();
+    let answer = plan.forward(|values| module.forward(values), inputs, Location::Host)?;
+    Ok((answer, began.elapsed()))
 }
 
 /// Makes the model in `form`, if it then answers as expected.
-fn agreeing(
-    plan: &Plan,
-    saved: &Module,
-    form: Form,
-    expected: &[Placed],
-) -> Result<Module, String> {
+fn agreeing(plan: &Plan, saved: &Module, form: Form, expected: &[Placed]) -> Result<Rival, String> {
     let load = || match saved.in_form(form) {
         Some(made) => made.map_err(|text| unloadable(&plan.file, &text).to_string()),
         None => load(&plan.file, form, Location::Host).map_err(|error| error.to_string()),
@@ -112,22 +153,21 @@ fn agreeing(
         answer(plan, module).map_err(|error| format!("does not run: {error}"))
     };
     let mut module = load()?;
-    // Twice: a graph may be specialised by its first call.
-    answer(&mut module)?;
-    if plan.settings.stateful {
-        module = load()?;
-    }
-    let actual = answer(&mut module)?;
-    let agrees = expected.len() == actual.len()
-        && expected
-            .iter()
-            .zip(&actual)
-            .all(|(expected, actual)| close(expected, actual));
-    if agrees {
-        Ok(module)
+    let (answer, first) = answer(&mut module)?;
+    if agree(expected, &answer) {
+        Ok(Rival {
+            module,
+            answer,
+            first,
+        })
     } else {
-        Err("answers otherwise than the saved one".to_owned())
+        Err(OTHERWISE.to_owned())
     }
+}
+
+fn agree(expected: &[Placed], actual: &[Placed]) -> bool {
+    let mut pairs = expected.iter().zip(actual);
+    expected.len() == actual.len() && pairs.all(|(expected, actual)| close(expected, actual))
 }
 
 /// Makes up a request of `rows` rows, or one without a batch dimension.

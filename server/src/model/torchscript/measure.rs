@@ -11,13 +11,16 @@ use std::{
 };
 
 use super::{Module, Plan, choice};
-use crate::{device::Location, model::Error};
+use crate::{device::Location, model::Error, tensor::Placed};
 
 /// For each batch size, unless the fewest passes take longer.
-const BUDGET: Duration = Duration::from_millis(40);
+const BUDGET: Duration = Duration::from_millis(20);
 /// Passes of each form.
 const FEWEST: usize = 3;
-const MOST: usize = 100;
+const MOST: usize = 50;
+
+/// What the fewest passes may take at a batch size above 1 that is measured.
+const LONGEST: Duration = Duration::from_millis(40);
 
 /// Where all passes of one form beat all of the other by this, more of them would not turn the
 /// verdict.
@@ -35,52 +38,85 @@ const NOISE: f64 = 0.015;
 #[derive(Debug, PartialEq)]
 pub(super) struct Times(Vec<(usize, f64)>);
 
-/// Measures `held` against `rival`, which have both run one row, at that and at as many as may come,
-/// or as many as the time allows.
-pub(super) fn compare(plan: &Plan, held: &mut Module, rival: &mut Module) -> Result<Times, Error> {
-    let (ratio, pass) = duel(plan, held, rival, 1)?;
-    let mut ratios = vec![(1, ratio)];
-    let largest = largest(plan.signature.max_batch_size, pass);
-    if largest > 1 {
-        for module in [&mut *held, &mut *rival] {
-            // The first pass of a size makes what later ones find.
-            self::pass(plan, module, largest)?;
-        }
-        ratios.push((largest, duel(plan, held, rival, largest)?.0));
-    }
-    Ok(Times(ratios))
+/// A form that is measured against the one held.
+pub(super) struct Rival {
+    pub(super) module: Module,
+    /// What it gave last for one row.
+    pub(super) answer: Vec<Placed>,
+    /// What its first pass took.
+    pub(super) first: Duration,
 }
 
-/// Returns the largest batch, at most `max`, of which the fewest passes fit into the budget where
-/// a pass over one row takes `pass`.
+/// What a measurement found.
+pub(super) struct Measured {
+    pub(super) times: Times,
+    /// What a pass over one row takes, of the form held and of the rival.
+    pub(super) rows: [Duration; 2],
+}
+
+/// Measures `held` against `rival`, which have both run one row, at that and at as many as may come,
+/// or as many as the time allows; at that only, where the rival has lost there.
+pub(super) fn compare(
+    plan: &Plan,
+    held: &mut Module,
+    rival: &mut Rival,
+) -> Result<Measured, Error> {
+    let rows = duel(plan, held, rival, 1)?;
+    let mut times = Times(vec![(1, ratio(rows))]);
+    let largest = largest(plan.signature.max_batch_size, rows[0].min(rows[1]));
+    if largest > 1 && !times.rule_the_rival_out() {
+        for module in [&mut *held, &mut rival.module] {
+            // The first pass of a size makes what later ones find.
+            pass(plan, module, largest)?;
+        }
+        times
+            .0
+            .push((largest, ratio(duel(plan, held, rival, largest)?)));
+    }
+    Ok(Measured { times, rows })
+}
+
+/// Returns the largest batch, at most `max`, of which the fewest passes are short enough where a
+/// pass over one row takes `pass`.
 fn largest(max: usize, pass: Duration) -> usize {
     let passes = u32::try_from(2 * (FEWEST + 1)).unwrap_or(u32::MAX);
-    let fitting = BUDGET.as_nanos() / (pass * passes).as_nanos().max(1);
+    let fitting = LONGEST.as_nanos() / (pass * passes).as_nanos().max(1);
     max.min(usize::try_from(fitting).unwrap_or(usize::MAX))
 }
 
-/// Returns the time of `held` over that of `rival`, and the shorter one.
+/// Returns what a pass of each form takes.
 fn duel(
     plan: &Plan,
     held: &mut Module,
-    rival: &mut Module,
+    rival: &mut Rival,
     rows: usize,
-) -> Result<(f64, Duration), Error> {
+) -> Result<[Duration; 2], Error> {
     let mut times = [Vec::new(), Vec::new()];
-    let modules = [held, rival];
     let began = Instant::now();
     while needs_more(&times, began.elapsed()) {
         // Each form goes first in every other round.
         let first = times[0].len() % 2;
         for which in [first, 1 - first] {
-            times[which].push(pass(plan, modules[which], rows)?);
+            if which == 0 {
+                times[0].push(pass(plan, held, rows)?.0);
+                continue;
+            }
+            let (took, answer) = pass(plan, &mut rival.module, rows)?;
+            times[1].push(took);
+            if rows == 1 {
+                rival.answer = answer;
+            }
         }
     }
-    let [held, rival] = times.map(|mut times| {
+    Ok(times.map(|mut times| {
         times.sort_unstable();
         times[times.len() / 4].max(Duration::from_nanos(1))
-    });
-    Ok((held.div_duration_f64(rival), held.min(rival)))
+    }))
+}
+
+/// Returns how much faster the second is.
+fn ratio([held, rival]: [Duration; 2]) -> f64 {
+    held.div_duration_f64(rival)
 }
 
 /// Returns whether another pass of each form is to be run, where those so far took `spent`.
@@ -103,20 +139,24 @@ fn is_clear([a, b]: &[Vec<Duration>; 2]) -> bool {
     beats(a, b) || beats(b, a)
 }
 
-fn pass(plan: &Plan, module: &mut Module, rows: usize) -> Result<Duration, Error> {
+fn pass(plan: &Plan, module: &mut Module, rows: usize) -> Result<(Duration, Vec<Placed>), Error> {
     let inputs = choice::request(plan, rows)?;
     let began = Instant::now();
-    plan.forward(|values| module.forward(values), inputs, Location::Host)?;
-    Ok(began.elapsed())
+    let answer = plan.forward(|values| module.forward(values), inputs, Location::Host)?;
+    Ok((began.elapsed(), answer))
 }
 
 impl Times {
     /// Returns whether the rival is to be taken: it loses at no size, and gains at one.
     pub(super) fn favour_the_rival(&self) -> bool {
-        let loses = |ratio: f64| ratio < 1.0 - NOISE;
         let gains = |ratio: f64| ratio > 1.0 + NOISE;
-        !self.0.iter().any(|(_, ratio)| loses(*ratio))
-            && self.0.iter().any(|(_, ratio)| gains(*ratio))
+        !self.rule_the_rival_out() && self.0.iter().any(|(_, ratio)| gains(*ratio))
+    }
+
+    /// Returns whether the rival loses at a size, so that no other could speak for it.
+    fn rule_the_rival_out(&self) -> bool {
+        let loses = |ratio: f64| ratio < 1.0 - NOISE;
+        self.0.iter().any(|(_, ratio)| loses(*ratio))
     }
 }
 

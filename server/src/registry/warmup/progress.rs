@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::model::RowTime;
+
 /// What sizes may take before it is asked whether more are worth it.
-const CHEAP: Duration = Duration::from_millis(50);
+const CHEAP: Duration = Duration::from_millis(20);
 
 /// What a first pass may take over the time that its rows call for, and still count as one that had
 /// nothing to make.
@@ -15,12 +17,14 @@ const LITTLE: f64 = 1.25;
 /// The sizes that are warm, and the time that they took.
 pub(super) struct Progress {
     limit: Duration,
-    /// When the first pass was over. What comes before is the device's own start, and is not counted.
+    /// When the first pass was over; what comes before is the device's own start, and is not counted.
+    /// When it began, where the device is known to have started.
     since: Option<Instant>,
     pub(super) warm: BTreeSet<usize>,
     /// What a row took in the last pass.
     row: Duration,
-    /// What the last first pass of a size took over what the rows of the size before called for.
+    /// What the last first pass of a size took over what its rows called for, as later passes or the
+    /// size before told.
     over_expected: Option<f64>,
 }
 
@@ -41,8 +45,15 @@ impl Progress {
     }
 
     /// Starts the clock.
-    pub(super) fn begin(&mut self) {
-        self.since = Some(Instant::now());
+    pub(super) fn begin(&mut self, since: Instant) {
+        self.since = Some(since);
+    }
+
+    /// Takes over what passes over one row are known to take. The very first of a model makes all that
+    /// the first of another size does, and more.
+    pub(super) fn know(&mut self, row: RowTime) {
+        self.over_expected = Some(row.first.div_duration_f64(row.later));
+        self.row = row.later;
     }
 
     pub(super) fn took(&self) -> Duration {

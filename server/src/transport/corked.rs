@@ -186,6 +186,7 @@ mod tests {
     use std::{future::poll_fn, sync::atomic::AtomicUsize, sync::atomic::Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -315,17 +316,27 @@ mod tests {
 
     #[tokio::test]
     async fn frames_wait_for_those_of_tasks_that_are_ready() {
-        let (corked, _peer, _) = pair(100);
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let note = |what: &'static str| {
-            let order = Arc::clone(&order);
-            async move { order.lock().unwrap().push(what) }
-        };
-        let connection = note("connection");
-        let connection = tokio::spawn(corked.serve(|_| Box::pin(connection)));
-        let other = tokio::spawn(note("other"));
-        connection.await.unwrap();
+        let (corked, mut peer, writes) = pair(1 << 20);
+        let (answers, mut answered) = mpsc::channel(8);
+        let connection = corked.serve(|mut socket| {
+            Box::pin(poll_fn(move |cx| {
+                while let Poll::Ready(Some(n)) = answered.poll_recv(cx) {
+                    let bytes = message(n, 100);
+                    assert!(Pin::new(&mut socket).poll_write(cx, &bytes).is_ready());
+                    assert!(Pin::new(&mut socket).poll_flush(cx).is_ready());
+                }
+                Poll::<()>::Pending
+            }))
+        });
+        answers.send(1).await.unwrap();
+        let connection = tokio::spawn(connection);
+        // Ready as the connection is, and behind it.
+        let other = tokio::spawn(async move { answers.send(2).await.unwrap() });
+        let mut received = vec![0; 200];
+        peer.read_exact(&mut received).await.unwrap();
+        assert!(received == [message(1, 100), message(2, 100)].concat());
+        assert_eq!(writes.load(Ordering::Relaxed), 1);
         other.await.unwrap();
-        assert_eq!(*order.lock().unwrap(), ["other", "connection"]);
+        connection.abort();
     }
 }

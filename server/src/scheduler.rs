@@ -244,20 +244,18 @@ impl Scheduler {
                 Decision::Until(until) => Some(until),
             };
             state.waiters.sleep();
-            let timed_out;
-            (state, timed_out) = match until {
-                None => {
-                    let waited = self.changed.wait(state);
-                    (waited.unwrap_or_else(PoisonError::into_inner), false)
-                }
+            state = match until {
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
                     let timeout = until.saturating_duration_since(now);
                     let waited = self.changed.wait_timeout(state, timeout);
-                    let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                    (state, timeout.timed_out())
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            state.waiters.get_up(timed_out);
+            state.waiters.get_up();
         }
     }
 

@@ -3,8 +3,8 @@
 //! A thread that was woken runs later than whoever woke it goes on, so that until then it still seems
 //! to wait. Counting both spares the system calls that would wake it again for each job meanwhile.
 //!
-//! Invariant: no more are counted as woken than were, so that nobody sleeps on beside a job because
-//! another was thought to be coming.
+//! Invariant: no more are counted as woken than will get up, so that nobody sleeps on beside a job because
+//! another was thought to be coming. Counting too few costs a system call.
 
 /// The instances that wait at one queue.
 #[derive(Debug, Default)]
@@ -29,11 +29,11 @@ impl Waiters {
         self.asleep += 1;
     }
 
-    /// Notes that one has got up, because it was woken or since its time was up.
-    pub(super) fn get_up(&mut self, timed_out: bool) {
+    /// Notes that one has got up. Whether it was woken or its time was up, a wake-up is spent: one that
+    /// was meant for it may have come too late to be felt, and must not count for another.
+    pub(super) fn get_up(&mut self) {
         self.asleep -= 1;
-        let woken = self.woken - usize::from(!timed_out && self.woken > 0);
-        self.woken = woken.min(self.asleep);
+        self.woken = self.woken.saturating_sub(1).min(self.asleep);
     }
 
     /// Notes that one more is needed.
@@ -57,6 +57,8 @@ impl Waiters {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -68,7 +70,7 @@ mod tests {
         assert_eq!(waiters.wake_one(), Wake::One);
         assert_eq!(waiters.wake_one(), Wake::One);
         assert_eq!(waiters.wake_one(), Wake::Nobody);
-        waiters.get_up(false);
+        waiters.get_up();
         assert_eq!(waiters.wake_one(), Wake::Nobody);
         waiters.sleep();
         assert_eq!(waiters.wake_all(), Wake::All);
@@ -76,20 +78,53 @@ mod tests {
     }
 
     #[test]
-    fn one_whose_time_is_up_takes_no_wake_up_of_anothers() {
+    fn a_wake_up_that_came_too_late_counts_for_nobody_else() {
         let mut waiters = Waiters::default();
         waiters.sleep();
-        waiters.sleep();
+        // Its time was up before, and it has not got up yet.
         assert_eq!(waiters.wake_one(), Wake::One);
-        waiters.get_up(true);
-        // The other was woken, and nobody else sleeps.
-        assert_eq!(waiters.wake_one(), Wake::Nobody);
-        waiters.get_up(false);
         waiters.sleep();
+        waiters.get_up();
         assert_eq!(waiters.wake_one(), Wake::One);
-        // Woken as its time was up: the wake-up is spent.
-        waiters.get_up(true);
-        waiters.sleep();
-        assert_eq!(waiters.wake_one(), Wake::One);
+    }
+
+    proptest! {
+        /// Threads sleep, are woken, time out and get up in any order; a wake-up reaches one that sleeps
+        /// in the kernel, if any does. With a job left and a thread asleep, one is sure to get up.
+        #[test]
+        fn nobody_sleeps_beside_a_job(steps in vec(0..5_u8, 0..200)) {
+            let mut waiters = Waiters::default();
+            // Asleep in the kernel, and on their way up.
+            let (mut sleeping, mut rising) = (0_usize, 0_usize);
+            for step in steps {
+                match step {
+                    0 if sleeping + rising < 4 => {
+                        waiters.sleep();
+                        sleeping += 1;
+                    }
+                    1 if sleeping > 0 => (sleeping, rising) = (sleeping - 1, rising + 1),
+                    2 if rising > 0 => {
+                        waiters.get_up();
+                        rising -= 1;
+                    }
+                    3 => {
+                        let woken = match waiters.wake_one() {
+                            Wake::Nobody => 0,
+                            Wake::One => sleeping.min(1),
+                            Wake::All => sleeping,
+                        };
+                        (sleeping, rising) = (sleeping - woken, rising + woken);
+                        prop_assert!(rising > 0 || sleeping == 0);
+                    }
+                    4 => {
+                        let woken = if waiters.wake_all() == Wake::All { sleeping } else { 0 };
+                        (sleeping, rising) = (sleeping - woken, rising + woken);
+                        prop_assert_eq!(sleeping, 0);
+                    }
+                    _ => {}
+                }
+                prop_assert!(waiters.woken <= rising);
+            }
+        }
     }
 }

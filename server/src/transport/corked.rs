@@ -2,8 +2,8 @@
 //!
 //! HTTP/2 hands each frame of data to the socket with a flush of its own. Where many streams answer at
 //! once, each of those system calls costs more than the frame itself. So small writes are gathered, and
-//! go out when the connection has nothing more to do for now, which only [`Together`] knows: it polls
-//! the connection, and then sends what that wrote.
+//! go out one turn of the worker's queue later, with those of the tasks that were ready too. [`Together`]
+//! sees to that, which polls the connection.
 //!
 //! Invariants: bytes leave in the order in which they were written; at most [`CAPACITY`] of them wait;
 //! nothing waits while the connection sleeps but what the socket does not take yet, and then the
@@ -82,16 +82,17 @@ impl<C: Future + Unpin, T: AsyncWrite + Unpin> Future for Together<C, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         let polled = Pin::new(&mut self.connection).poll(cx);
         let mut outbound = lock(&self.shared);
-        let waits = !outbound.waiting.is_empty() && !self.has_waited && polled.is_pending();
-        if waits {
+        if !outbound.waiting.is_empty() && !self.has_waited && polled.is_pending() {
             // Once more behind the tasks that are ready, whose frames then leave with these.
             cx.waker().wake_by_ref();
         } else {
             // A socket that failed tells the connection so when that writes or reads.
             let _sent = outbound.poll_send(cx);
         }
+        // What is left has had its turn.
+        let is_left = !outbound.waiting.is_empty();
         drop(outbound);
-        self.has_waited = waits;
+        self.has_waited = is_left;
         polled
     }
 }

@@ -30,6 +30,7 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .file("shim/aoti.cpp")
+        .file("shim/forms.cpp")
         .file("shim/torch.cpp")
         .file("shim/accelerator.cpp")
         .compile("forebay_torch");

@@ -1,7 +1,9 @@
-// What libtorch can do and the tch crate does not offer: freezing a TorchScript module, its schema,
-// and tensors over memory that Rust owns. Every function catches what libtorch throws.
+// What libtorch can do and the tch crate does not offer: TorchScript modules in several forms, their
+// schema, and tensors over memory that Rust owns. Every function catches what libtorch throws.
 
 #include "torch.h"
+
+#include "forms.h"
 
 #include <cstring>
 #include <exception>
@@ -20,55 +22,11 @@
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
-#include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/api/function_impl.h>
-#include <torch/csrc/jit/ir/alias_analysis.h>
 #include <torch/csrc/jit/ir/constants.h>
-#include <torch/csrc/jit/passes/dead_code_elimination.h>
-#include <torch/csrc/jit/passes/freeze_module.h>
-#include <torch/csrc/jit/passes/frozen_graph_optimizations.h>
-#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <unistd.h>
-
-namespace {
-
-// Destroys a module's methods, and with them the constants of their graphs, which freezing makes of
-// weights. Else they live as long as any form of the module: all share what keeps methods.
-void forget(const torch::jit::Module& module) {
-  const auto unit = module._ivalue()->compilation_unit();
-  for (const auto& part : module.modules()) {
-    const auto type = part.type();
-    std::vector<c10::QualifiedName> names;
-    for (const torch::jit::Function* method : type->methods()) {
-      names.push_back(method->qualname());
-    }
-    for (const c10::QualifiedName& name : names) {
-      type->unsafeRemoveMethod(name.name());
-      unit->unsafeRemoveMethod(name);
-    }
-  }
-}
-
-} // namespace
-
-struct FbModule {
-  torch::jit::Module module;
-  bool pure = false;
-
-  // Another form of it may live on, whose passes call no method of this one. Only pure modules are
-  // made into other forms.
-  ~FbModule() {
-    try {
-      if (pure) {
-        forget(module);
-      }
-    } catch (const std::exception&) {
-      // What is left goes with the last form.
-    }
-  }
-};
 
 struct FbOutput {
   std::optional<at::Tensor> tensor;
@@ -82,8 +40,6 @@ struct FbOutputs {
 };
 
 namespace {
-
-constexpr const char* kReset = "reset_states";
 
 char* copy(const std::string& text) {
   char* out = new char[text.size() + 1];
@@ -131,93 +87,6 @@ c10::IValue value(const FbArgument& argument) {
       return texts(argument);
     default:
       return c10::IValue();
-  }
-}
-
-bool writes_to_constants(const torch::jit::AliasDb& aliases, const torch::jit::Block& block) {
-  for (const torch::jit::Node* node : block.nodes()) {
-    if (node->kind() == c10::prim::Constant && aliases.hasWriters(node)) {
-      return true;
-    }
-    for (const torch::jit::Block* inner : node->blocks()) {
-      if (writes_to_constants(aliases, *inner)) {
-        return true;
-      }
-    }
-  }
-  return false;
-}
-
-// Whether passes of the module that `frozen` was made of leave nothing behind. Freezing keeps as
-// attributes what a method writes to, and a graph could write to a constant in place.
-bool is_pure(const torch::jit::Module& frozen) {
-  if (frozen.type()->numAttributes() > 0) {
-    return false;
-  }
-  const auto graph = frozen.get_method("forward").graph();
-  const torch::jit::AliasDb aliases(graph, /*isFrozen=*/true);
-  return !writes_to_constants(aliases, *graph->block());
-}
-
-void add_operations(const torch::jit::Block& block, std::vector<c10::Symbol>& kinds) {
-  for (const torch::jit::Node* node : block.nodes()) {
-    if (node->kind() != c10::prim::Constant && node->kind() != c10::prim::GetAttr) {
-      kinds.push_back(node->kind());
-    }
-    for (const torch::jit::Block* inner : node->blocks()) {
-      add_operations(*inner, kinds);
-    }
-  }
-}
-
-// The kinds of operations of `forward`, in order.
-std::vector<c10::Symbol> operations(const torch::jit::Module& module) {
-  const auto graph = module.get_method("forward").graph()->copy();
-  torch::jit::Inline(*graph);
-  std::vector<c10::Symbol> kinds;
-  add_operations(*graph->block(), kinds);
-  return kinds;
-}
-
-std::vector<std::string> kept_methods(const torch::jit::Module& saved) {
-  std::vector<std::string> kept;
-  if (saved.find_method(kReset)) {
-    kept.emplace_back(kReset);
-  }
-  return kept;
-}
-
-// Makes a module frozen, of one as it was saved.
-std::unique_ptr<FbModule> freeze(
-    const torch::jit::Module& saved, const std::vector<std::string>& kept) {
-  std::unique_ptr<FbModule> frozen(new FbModule{torch::jit::freeze_module(saved, kept)});
-  frozen->pure = is_pure(frozen->module);
-  return frozen;
-}
-
-// Makes a module in another form of one as it was saved. Weights that stay as they are are shared
-// with it.
-std::unique_ptr<FbModule> in_form(const torch::jit::Module& saved, int form) {
-  const auto kept = kept_methods(saved);
-  auto made = freeze(saved, kept);
-  // The rest of what torch::jit::freeze does.
-  auto graph = made->module.get_method("forward").graph();
-  torch::jit::OptimizeFrozenGraph(graph);
-  if (form > 1) {
-    made->module = torch::jit::optimize_for_inference(made->module, kept);
-    // It leaves the constants that it made others of.
-    torch::jit::EliminateDeadCode(made->module.get_method("forward").graph());
-  }
-  return made;
-}
-
-// Whether passes of the module are known to leave nothing behind.
-bool saved_is_pure(const torch::jit::Module& saved) {
-  try {
-    return freeze(saved, kept_methods(saved))->pure;
-  } catch (const std::exception&) {
-    // What cannot be frozen is taken to keep state.
-    return false;
   }
 }
 
@@ -316,11 +185,11 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
     std::unique_ptr<FbModule> loaded(new FbModule{torch::jit::load(file, place)});
     loaded->module.eval();
     if (form > 0) {
-      auto made = in_form(loaded->module, form);
+      auto made = forms::make(loaded->module, form);
       loaded->pure = made->pure;
       loaded = std::move(made);
     } else {
-      loaded->pure = saved_is_pure(loaded->module);
+      loaded->pure = forms::is_pure(loaded->module);
     }
     if (device >= 0) {
       // Weights were copied and folded on this thread's stream, which passes do not wait for.
@@ -331,7 +200,7 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
 }
 
 FbModule* fb_module_in_form(const FbModule* saved, int form, char** error) {
-  return guarded<FbModule*>(error, nullptr, [&] { return in_form(saved->module, form).release(); });
+  return guarded<FbModule*>(error, nullptr, [&] { return forms::make(saved->module, form).release(); });
 }
 
 bool fb_module_is_pure(const FbModule* module) {
@@ -340,7 +209,7 @@ bool fb_module_is_pure(const FbModule* module) {
 
 bool fb_module_runs_the_same(const FbModule* one, const FbModule* other) {
   try {
-    return operations(one->module) == operations(other->module);
+    return forms::run_the_same(one->module, other->module);
   } catch (const std::exception&) {
     return false;
   }

@@ -24,6 +24,7 @@ mod error;
 pub mod framing;
 pub mod limits;
 mod parameter;
+pub mod pieces;
 mod request;
 mod response;
 mod shape;

@@ -26,6 +26,9 @@ const LENGTH_DELIMITED: u8 = 2;
 
 /// A message with tensors.
 pub trait InPieces: Sized {
+    /// Returns whether its tensors are so large that they had better not be copied.
+    fn is_large(&self) -> bool;
+
     /// Returns the message behind its prefix, cut around its large tensors.
     ///
     /// # Errors
@@ -34,8 +37,12 @@ pub trait InPieces: Sized {
 }
 
 impl InPieces for ModelInferRequest {
+    fn is_large(&self) -> bool {
+        are_large(&self.raw_input_contents)
+    }
+
     fn into_pieces(mut self) -> Result<Vec<Bytes>, Self> {
-        let Some(mut pieces) = Pieces::of(&self, &self.raw_input_contents) else {
+        let Some(mut pieces) = Pieces::of(&self) else {
             return Err(self);
         };
         let tensors = Tensors::new(7, take(&mut self.raw_input_contents));
@@ -46,8 +53,12 @@ impl InPieces for ModelInferRequest {
 }
 
 impl InPieces for ModelInferResponse {
+    fn is_large(&self) -> bool {
+        are_large(&self.raw_output_contents)
+    }
+
     fn into_pieces(mut self) -> Result<Vec<Bytes>, Self> {
-        let Some(mut pieces) = Pieces::of(&self, &self.raw_output_contents) else {
+        let Some(mut pieces) = Pieces::of(&self) else {
             return Err(self);
         };
         let tensors = Tensors::new(6, take(&mut self.raw_output_contents));
@@ -58,11 +69,12 @@ impl InPieces for ModelInferResponse {
 }
 
 impl InPieces for ModelStreamInferResponse {
+    fn is_large(&self) -> bool {
+        self.infer_response.as_ref().is_some_and(InPieces::is_large)
+    }
+
     fn into_pieces(mut self) -> Result<Vec<Bytes>, Self> {
-        let Some(response) = &self.infer_response else {
-            return Err(self);
-        };
-        let Some(mut pieces) = Pieces::of(&self, &response.raw_output_contents) else {
+        let Some(mut pieces) = Pieces::of(&self) else {
             return Err(self);
         };
         let mut response = self.infer_response.take().unwrap_or_default();
@@ -73,6 +85,10 @@ impl InPieces for ModelStreamInferResponse {
         pieces.put_tensors(tensors);
         Ok(pieces.done())
     }
+}
+
+fn are_large(tensors: &[Bytes]) -> bool {
+    tensors.iter().map(Bytes::len).sum::<usize>() >= LEAST_BYTES
 }
 
 /// The raw tensors of a message.
@@ -102,9 +118,8 @@ struct Pieces {
 
 impl Pieces {
     /// Begins a message, if its tensors are worth it.
-    fn of(message: &impl Message, tensors: &[Bytes]) -> Option<Self> {
-        let bytes: usize = tensors.iter().map(Bytes::len).sum();
-        if bytes < LEAST_BYTES {
+    fn of(message: &(impl Message + InPieces)) -> Option<Self> {
+        if !message.is_large() {
             return None;
         }
         let length = u32::try_from(message.encoded_len()).ok()?;

@@ -18,6 +18,7 @@ pub mod deadline;
 mod describe;
 mod health;
 mod metadata;
+pub mod outbound;
 pub mod panic;
 mod service;
 pub mod status;
@@ -32,7 +33,7 @@ pub use service::InferenceService;
 const DECODE_LIMIT: usize = usize::MAX;
 
 /// Joins the services and the layers under them. From the outside in: the deadline cuts, a panic
-/// becomes INTERNAL, a message is admitted, tonic decodes.
+/// becomes INTERNAL, a message is admitted, large answers go past the encoder, tonic decodes.
 pub fn routes<B>(
     service: InferenceService,
     health: &Health,
@@ -53,6 +54,7 @@ where
     for reflection in metadata::reflection() {
         routes = reflection(routes);
     }
-    let admitted = admission_body::AdmissionLayer::new(budget, pool, admission).layer(routes);
+    let outbound = outbound::OutboundLayer::new(budget.clone()).layer(routes);
+    let admitted = admission_body::AdmissionLayer::new(budget, pool, admission).layer(outbound);
     deadline::DeadlineLayer.layer(panic::PanicLayer.layer(admitted))
 }

@@ -165,14 +165,6 @@ impl Inference {
 }
 
 impl Running {
-    /// Waits for the answer, and for its outputs.
-    ///
-    /// # Errors
-    /// As those of [`answered`](Self::answered) and [`Answered::collect`].
-    pub async fn finish(self) -> Result<InferResponse, Error> {
-        self.answered().await?.collect().await
-    }
-
     /// Waits for the answer, up to the deadline. Its outputs may then leave memory until they are
     /// collected.
     ///
@@ -216,6 +208,11 @@ impl Answered {
         self.answer.claim.is_some()
     }
 
+    /// Returns whether its outputs keep the memory of others' as long as they are held.
+    pub fn shares_memory(&self) -> bool {
+        self.answer.shares_memory
+    }
+
     /// Returns the response; brings its outputs back into memory where they are not there. Call it
     /// when the response can be sent.
     ///
@@ -234,6 +231,7 @@ impl Answered {
             outputs: here,
             claim,
             timings,
+            ..
         } = answer;
         let outputs = match claim {
             Some(claim) => match claim.redeem().await {

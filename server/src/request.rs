@@ -58,6 +58,8 @@ pub struct Answer {
     pub outputs: Vec<Tensor>,
     /// The right to those that do.
     pub claim: Option<Claim>,
+    /// Whether they lie in one block with outputs of other requests.
+    pub shares_memory: bool,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -122,6 +124,7 @@ impl Answer {
         Self {
             outputs,
             claim: None,
+            shares_memory: false,
             timings,
         }
     }

@@ -210,8 +210,10 @@ impl Batch {
         for (member, outputs) in self.members.drain(..).zip(answers) {
             if let Some(mut job) = member.job {
                 job.timings.stages = Some(stages);
-                let timings = job.timings;
-                job.reply.send(Ok(Answer::new(outputs, timings)));
+                job.reply.send(Ok(Answer {
+                    shares_memory: rows.len() > 1,
+                    ..Answer::new(outputs, job.timings)
+                }));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use forebay_proto::{
-    InferRequest, InferResponse,
+    InferRequest,
     inference::{grpc_inference_service_server::GrpcInferenceService, *},
 };
 use http::HeaderMap;
@@ -13,7 +13,9 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use super::{
     admission_body::MessagePermits,
     deadline::Deadline,
-    describe, status,
+    describe,
+    outbound::{Answers, Outgoing, Sent},
+    status,
     stream::{Drain, GRPC_ERROR_HEADER, InferStream, ORDER_HEADER, Options},
 };
 use crate::{
@@ -77,21 +79,27 @@ const NO_SETTINGS: &str =
     "this server takes its trace and log settings from its configuration only";
 
 impl InferenceService {
+    /// Answers a unary call.
     async fn answer(
         &self,
         message: ModelInferRequest,
         origin: Origin,
-    ) -> Result<InferResponse, Error> {
-        self.inference
-            .begin(InferRequest::try_from(message)?, origin)?
-            .finish()
-            .await
+        answers: Option<&Answers>,
+    ) -> Result<ModelInferResponse, Error> {
+        let request = InferRequest::try_from(message)?;
+        let answered = self.inference.begin(request, origin)?.answered().await?;
+        let shares_memory = answered.shares_memory();
+        let answer = Outgoing {
+            message: answered.collect().await?.into(),
+            shares_memory,
+        };
+        Ok(answer.send(answers))
     }
 }
 
 #[tonic::async_trait]
 impl GrpcInferenceService for InferenceService {
-    type ModelStreamInferStream = InferStream;
+    type ModelStreamInferStream = Sent<InferStream>;
 
     async fn server_live(&self, _: Request<ServerLiveRequest>) -> Answer<ServerLiveResponse> {
         Ok(Response::new(ServerLiveResponse { live: true }))
@@ -171,15 +179,15 @@ impl GrpcInferenceService for InferenceService {
         let parent = Parent::from_headers(&metadata.into_headers());
         let (message, origin) = receive(message, &extensions, parent)?;
         let id = message.id.clone();
-        let response = self.answer(message, origin).await;
+        let response = self.answer(message, origin, extensions.get()).await;
         let response = response.map_err(|error| status::of_request(&id, &error))?;
-        Ok(Response::new(response.into()))
+        Ok(Response::new(response))
     }
 
     async fn model_stream_infer(
         &self,
         request: Request<Streaming<ModelInferRequest>>,
-    ) -> Answer<InferStream> {
+    ) -> Answer<Sent<InferStream>> {
         let (metadata, extensions, requests) = request.into_parts();
         let headers = metadata.into_headers();
         let options = Options {
@@ -196,10 +204,11 @@ impl GrpcInferenceService for InferenceService {
             connection: connection.unwrap_or_else(|| self.draining.clone()),
             server: self.draining.clone(),
         };
+        let answers = extensions.get::<Answers>().cloned();
         let receive = move |message| receive(message, &extensions, parent.clone());
         let inference = self.inference.clone();
         let stream = InferStream::new(inference, requests, Box::new(receive), drain, options);
-        Ok(Response::new(stream))
+        Ok(Response::new(Sent::new(stream, answers)))
     }
 
     async fn repository_model_load(

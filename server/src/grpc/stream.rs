@@ -23,7 +23,7 @@ use futures_util::{Stream, StreamExt};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
-use super::status;
+use super::{outbound::Outgoing, status};
 use crate::{
     error::Error,
     inference::{Answered, Inference, Origin},
@@ -39,7 +39,7 @@ pub(super) const ORDER_HEADER: &str = "forebay-response-order";
 /// Metadata with which a stream asks to be ended, with its status code, by the first failure.
 pub(super) const GRPC_ERROR_HEADER: &str = "triton_grpc_error";
 
-type Item = Result<ModelStreamInferResponse, Status>;
+type Item = Result<Outgoing<ModelStreamInferResponse>, Status>;
 type Receive = Box<dyn Fn(ModelInferRequest) -> Result<(ModelInferRequest, Origin), Status> + Send>;
 
 /// What a stream asked for in its metadata.
@@ -150,16 +150,25 @@ impl InferStream {
                 let final_flag = request.flag("triton_enable_empty_final_response")?;
                 Ok((final_flag, self.inference.begin(request, origin)?))
             });
-        let item = move |answer: Result<InferResponse, Error>| match answer {
-            Ok(response) => Ok(StreamReply::Answer(response).into()),
-            Err(error) if end_on_failure => Err(status::of_request(&id, &error)),
-            Err(error) => Ok(StreamReply::Failure {
-                message: status::text(&id, &error),
-                id,
-                model_name,
-                code: Some(status::code(&error).into()),
-            }
-            .into()),
+        let item = move |answer: Result<(InferResponse, bool), Error>| {
+            let (reply, shares_memory) = match answer {
+                Ok((response, shares_memory)) => (StreamReply::Answer(response), shares_memory),
+                Err(error) if end_on_failure => return Err(status::of_request(&id, &error)),
+                Err(error) => {
+                    let failure = StreamReply::Failure {
+                        message: status::text(&id, &error),
+                        id,
+                        model_name,
+                        code: Some(status::code(&error).into()),
+                    };
+                    (failure, false)
+                }
+            };
+            let message = reply.into();
+            Ok(Outgoing {
+                message,
+                shares_memory,
+            })
         };
         Box::pin(async move {
             let (final_flag, running) = match begun {
@@ -179,12 +188,14 @@ impl InferStream {
     }
 }
 
-async fn collect(answered: Answered, final_flag: bool) -> Result<InferResponse, Error> {
+/// Returns the response, and whether it keeps memory of others'.
+async fn collect(answered: Answered, final_flag: bool) -> Result<(InferResponse, bool), Error> {
+    let shares_memory = answered.shares_memory();
     let mut response = answered.collect().await?;
     if final_flag {
         mark_final(&mut response);
     }
-    Ok(response)
+    Ok((response, shares_memory))
 }
 
 /// Every answer here is the only one to its request.

@@ -85,11 +85,14 @@ impl Batch {
         match self.join_pieces(pieces, specs, pool, &keep) {
             Ok(answers) => {
                 self.room = None;
+                let shares_memory = answers.len() > 1;
                 for (member, outputs) in self.members.drain(..).zip(answers) {
                     if let Some(mut job) = member.job {
                         job.timings.stages = Some(stages);
-                        let timings = job.timings;
-                        job.reply.send(Ok(Answer::new(outputs, timings)));
+                        job.reply.send(Ok(Answer {
+                            shares_memory,
+                            ..Answer::new(outputs, job.timings)
+                        }));
                     }
                 }
             }

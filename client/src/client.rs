@@ -14,6 +14,7 @@ use forebay_proto::{
         ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ModelStatisticsRequest,
         RepositoryIndexRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
     },
+    pieces::Aside,
 };
 use tonic::transport::Channel;
 
@@ -219,8 +220,12 @@ impl Client {
     ) -> Result<Reply, InferError> {
         let model = message.model_name.clone();
         let probe = Probe::default();
-        let mut call = tonic::Request::new(message);
+        let aside = Aside::default();
+        let mut call = tonic::Request::new(aside.take(message));
         call.extensions_mut().insert(probe.clone());
+        if !aside.is_empty() {
+            call.extensions_mut().insert(aside);
+        }
         if let Some(timeout) = timeout {
             call.set_timeout(timeout);
         }

@@ -21,8 +21,8 @@ pub struct Timings {
     /// The transport took the message to encode it. Until then it waited here, for the connection
     /// or for the server to read.
     pub sent: Instant,
-    /// The first byte of this very reply arrived. A server may begin to answer before it has read
-    /// the whole request.
+    /// The first byte of this very reply arrived, with the rest of its frame: up to 128 KiB. A server
+    /// may begin to answer before it has read the whole request.
     pub first_byte: Instant,
     /// The reply was there and decoded.
     pub done: Instant,

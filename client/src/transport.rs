@@ -1,6 +1,8 @@
-//! The channel with a stopwatch: notes when a call's messages leave and when replies arrive.
+//! The channel with a stopwatch, and with a way past the encoder for large messages.
 //!
-//! A call that carries a [`Probe`] in its extensions is timed; others pass through.
+//! A call that carries a [`Probe`] in its extensions is timed: when its messages leave, and when
+//! replies arrive. One that carries an [`Aside`] sends what is put there in its place. Others pass
+//! through.
 
 use std::{
     fmt,
@@ -9,7 +11,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use forebay_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use forebay_proto::{
+    inference::grpc_inference_service_client::GrpcInferenceServiceClient,
+    pieces::{Aside, Rejoined},
+};
 use tonic::{body::Body, transport::Channel};
 use tower_service::Service;
 
@@ -44,6 +49,10 @@ impl Service<http::Request<Body>> for Transport {
 
     fn call(&mut self, mut request: http::Request<Body>) -> Response {
         let probe: Option<Probe> = request.extensions_mut().remove();
+        let aside: Option<Aside> = request.extensions_mut().remove();
+        if let Some(aside) = aside {
+            request = request.map(|body| Body::new(Rejoined::new(body, aside)));
+        }
         if let Some(probe) = probe.clone() {
             request = request.map(|body| Body::new(Sending::new(body, probe)));
         }

@@ -131,7 +131,9 @@ async fn the_stream_outlives_the_session_and_ends_with_its_last_ticket() {
 #[test]
 fn tickets_that_outlive_their_runtime_resolve() {
     let server = Server::start();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Of one thread, which does not run the session when the connection's task is already dropped.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
     let session = runtime.block_on(session(&server));
     let ticket = runtime.block_on(submit(&session, "gated"));
     drop(runtime);

@@ -24,11 +24,12 @@ impl Scripted {
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Answers with the inputs, `x` as `y`.
+/// Answers with the inputs, `x` as `y`, others under their names.
 pub(crate) fn echo(request: InferRequest) -> InferResponse {
     let outputs = request.inputs.into_iter().map(|input| {
-        let (_name, datatype, shape, data) = input.into_parts();
-        Tensor::new("y", datatype, shape, data).unwrap()
+        let (name, datatype, shape, data) = input.into_parts();
+        let name = if name == "x" { "y".into() } else { name };
+        Tensor::new(name, datatype, shape, data).unwrap()
     });
     let stages = [
         "queue",

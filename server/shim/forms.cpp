@@ -3,11 +3,16 @@
 #include "forms.h"
 
 #include <exception>
+#include <memory>
+#include <sstream>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include <torch/csrc/jit/ir/alias_analysis.h>
+#include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 #include <torch/csrc/jit/passes/freeze_module.h>
 #include <torch/csrc/jit/passes/frozen_graph_optimizations.h>
@@ -57,25 +62,116 @@ bool frozen_is_pure(const torch::jit::Module& frozen) {
   return !writes_to_constants(aliases, *graph->block());
 }
 
-void add_operations(const torch::jit::Block& block, std::vector<c10::Symbol>& kinds) {
-  for (const torch::jit::Node* node : block.nodes()) {
-    if (node->kind() != c10::prim::Constant && node->kind() != c10::prim::GetAttr) {
-      kinds.push_back(node->kind());
+// Writes down what a module's `forward` does: its operations, what each takes, and what it gives.
+// Weights are told by their shapes, and what is fixed by what it is, not by where it comes from: freezing
+// makes constants of attributes, and of lists of constants.
+class Account {
+ public:
+  explicit Account(const torch::jit::Module& module)
+      : graph_(module.get_method("forward").graph()->copy()) {
+    torch::jit::Inline(*graph_);
+    parts_.emplace(graph_->inputs().at(0), module._ivalue());
+    add(*graph_->block());
+  }
+
+  std::string text() const {
+    return text_.str();
+  }
+
+ private:
+  using Values = at::ArrayRef<const torch::jit::Value*>;
+
+  void add(const torch::jit::Block& block) {
+    name(block.inputs());
+    for (const torch::jit::Node* node : block.nodes()) {
+      if (!is_fixed(*node)) {
+        text_ << node->kind().toQualString() << joined(node->inputs()) << '\n';
+        for (const torch::jit::Block* inner : node->blocks()) {
+          add(*inner);
+        }
+        name(node->outputs());
+      }
     }
-    for (const torch::jit::Block* inner : node->blocks()) {
-      add_operations(*inner, kinds);
+    text_ << "gives" << joined(block.outputs()) << '\n';
+  }
+
+  // Takes over what gives the same for every request, and takes no time.
+  bool is_fixed(const torch::jit::Node& node) {
+    if (node.kind() == c10::prim::Constant) {
+      const auto value = torch::jit::toIValue(node.output());
+      return value && fix(node, *value);
+    }
+    if (node.kind() == c10::prim::GetAttr) {
+      const auto part = parts_.find(node.input());
+      return part != parts_.end() && fix(node, part->second->getAttr(node.s(c10::attr::name)));
+    }
+    if (node.kind() != c10::prim::ListConstruct) {
+      return false;
+    }
+    for (const torch::jit::Value* element : node.inputs()) {
+      if (numbers_.count(element) == 0) {
+        return false;
+      }
+    }
+    words_[node.output()] = joined(node.inputs());
+    return true;
+  }
+
+  bool fix(const torch::jit::Node& node, const c10::IValue& value) {
+    const torch::jit::Value* output = node.output();
+    if (value.isObject()) {
+      parts_.emplace(output, value.toObject());
+    }
+    if (!value.isTensor() && !value.isList()) {
+      numbers_.insert(output);
+    }
+    words_[output] = told(value);
+    return true;
+  }
+
+  static std::string told(const c10::IValue& value) {
+    std::ostringstream out;
+    if (value.isTensor() && value.toTensor().defined()) {
+      const at::Tensor& tensor = value.toTensor();
+      out << tensor.scalar_type() << tensor.sizes() << tensor.layout();
+      if (tensor.layout() == at::kStrided) {
+        out << tensor.strides();
+      }
+    } else if (value.isList()) {
+      for (const c10::IValue& element : value.toListRef()) {
+        out << ' ' << told(element);
+      }
+      return '(' + out.str() + ')';
+    } else if (value.isObject()) {
+      out << "part";
+    } else {
+      out << value;
+    }
+    return out.str();
+  }
+
+  void name(Values values) {
+    for (const torch::jit::Value* value : values) {
+      words_[value] = '%' + std::to_string(named_++);
     }
   }
-}
 
-// The kinds of operations of `forward`, in order.
-std::vector<c10::Symbol> operations(const torch::jit::Module& module) {
-  const auto graph = module.get_method("forward").graph()->copy();
-  torch::jit::Inline(*graph);
-  std::vector<c10::Symbol> kinds;
-  add_operations(*graph->block(), kinds);
-  return kinds;
-}
+  std::string joined(Values values) const {
+    std::string all;
+    for (const torch::jit::Value* value : values) {
+      all += ' ' + words_.at(value);
+    }
+    return '(' + all + ')';
+  }
+
+  std::shared_ptr<torch::jit::Graph> graph_;
+  // The module and its parts, what is fixed and is no tensor or list, and a word for each value.
+  std::unordered_map<const torch::jit::Value*, c10::intrusive_ptr<c10::ivalue::Object>> parts_;
+  std::unordered_set<const torch::jit::Value*> numbers_;
+  std::unordered_map<const torch::jit::Value*, std::string> words_;
+  size_t named_ = 0;
+  std::ostringstream text_;
+};
 
 std::vector<std::string> kept_methods(const torch::jit::Module& saved) {
   std::vector<std::string> kept;
@@ -130,5 +226,5 @@ bool forms::is_pure(const torch::jit::Module& saved) {
 }
 
 bool forms::run_the_same(const torch::jit::Module& one, const torch::jit::Module& other) {
-  return operations(one) == operations(other);
+  return Account(one).text() == Account(other).text();
 }

@@ -27,7 +27,7 @@ std::unique_ptr<FbModule> make(const torch::jit::Module& saved, int form);
 // Whether passes of a module as it was saved are known to leave nothing behind.
 bool is_pure(const torch::jit::Module& saved);
 
-// Whether `forward` of both runs the same kinds of operations.
+// Whether `forward` of both runs the same operations on weights of the same shapes.
 bool run_the_same(const torch::jit::Module& one, const torch::jit::Module& other);
 
 } // namespace forms

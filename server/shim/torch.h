@@ -39,7 +39,8 @@ void fb_module_free(FbModule* module);
 // once.
 bool fb_module_is_pure(const FbModule* module);
 
-// Whether `forward` of both runs the same kinds of operations, not counting what weights are read by.
+// Whether `forward` of both runs the same operations, on weights of the same shapes and with the same
+// numbers, not counting what weights are read by.
 bool fb_module_runs_the_same(const FbModule* one, const FbModule* other);
 
 // The bytes of the tensors that the module and its graphs hold, memory that several share counted

@@ -28,6 +28,7 @@ mod choice;
 mod instance;
 mod measure;
 pub(super) mod outputs;
+mod stopwatch;
 
 use choice::Choice;
 use instance::Loaded;

@@ -126,8 +126,8 @@ impl Module {
         self.raw.is_pure().then(made)
     }
 
-    /// Returns whether passes of both run the same kinds of operations in the same order. They are then
-    /// taken to last as long.
+    /// Returns whether passes of both run the same operations in the same order, on the same numbers and
+    /// weights of the same shapes. They are then taken to last as long.
     pub(crate) fn runs_the_same(&self, other: &Self) -> bool {
         self.raw.runs_the_same(&other.raw)
     }
@@ -162,3 +162,7 @@ impl Module {
         self.raw.reset()
     }
 }
+
+#[cfg(test)]
+#[path = "module_tests.rs"]
+mod tests;

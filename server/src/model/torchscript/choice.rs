@@ -3,17 +3,16 @@
 //!
 //! Invariant: besides the saved form at most one other is in memory at a time.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use forebay_proto::DataType;
 
 use super::{
     Form, Module, Plan, SharedModule, load,
     measure::{self, Rival},
-    sample, unloadable,
+    sample,
+    stopwatch::Stopwatch,
+    unloadable,
 };
 use crate::{
     device::Location,
@@ -85,17 +84,24 @@ fn compare(plan: &Plan, mut saved: Module) -> Result<Choice, Error> {
             tracing::warn!(file = named(&plan.file), %form, fault, "a form of the model is not taken");
             why.push(format!("{form} {fault}"));
         };
-        let mut rival = match agreeing(plan, &saved, form, &expected) {
+        let module = match made(plan, &saved, form) {
+            Ok(module) => module,
+            Err(fault) => {
+                refuse(&fault);
+                continue;
+            }
+        };
+        if furthest != Form::Saved && saved.runs_the_same(&module) {
+            why.push(format!("{form} runs the same operations as saved"));
+            continue;
+        }
+        let mut rival = match agreeing(plan, module, &expected) {
             Ok(rival) => rival,
             Err(fault) => {
                 refuse(&fault);
                 continue;
             }
         };
-        if furthest != Form::Saved && saved.runs_the_same(&rival.module) {
-            why.push(format!("{form} runs the same operations as saved"));
-            continue;
-        }
         let measured = measure::compare(plan, &mut saved, &mut rival)?;
         // Once more: a graph may be specialised by its first calls. Where calls leave state behind,
         // they are not alike.
@@ -137,23 +143,22 @@ fn chosen(
 
 /// Returns the answer to a made-up request, and what the pass took.
 fn answer(plan: &Plan, module: &mut Module) -> Result<(Vec<Placed>, Duration), Error> {
-    let inputs = request(plan, 1)?;
-    let began = Instant::now();
-    let answer = plan.forward(|values| module.forward(values), inputs, Location::Host)?;
-    Ok((answer, began.elapsed()))
+    let (took, answer) = measure::pass(plan, module, 1, &Stopwatch::of_this_thread())?;
+    Ok((answer, took))
 }
 
-/// Makes the model in `form`, if it then answers as expected.
-fn agreeing(plan: &Plan, saved: &Module, form: Form, expected: &[Placed]) -> Result<Rival, String> {
-    let load = || match saved.in_form(form) {
+/// Makes the model in `form`.
+fn made(plan: &Plan, saved: &Module, form: Form) -> Result<Module, String> {
+    match saved.in_form(form) {
         Some(made) => made.map_err(|text| unloadable(&plan.file, &text).to_string()),
         None => load(&plan.file, form, Location::Host).map_err(|error| error.to_string()),
-    };
-    let answer = |module: &mut Module| {
-        answer(plan, module).map_err(|error| format!("does not run: {error}"))
-    };
-    let mut module = load()?;
-    let (answer, first) = answer(&mut module)?;
+    }
+}
+
+/// Returns what may be measured, if it answers as expected.
+fn agreeing(plan: &Plan, mut module: Module, expected: &[Placed]) -> Result<Rival, String> {
+    let (answer, first) =
+        answer(plan, &mut module).map_err(|error| format!("does not run: {error}"))?;
     if agree(expected, &answer) {
         Ok(Rival {
             module,

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Module, Plan, choice};
+use super::{Module, Plan, choice, stopwatch::Stopwatch};
 use crate::{device::Location, model::Error, tensor::Placed};
 
 /// For each batch size, unless the fewest passes take longer.
@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_millis(40);
 
 /// Where all passes of one form beat all of the other by this, more of them would not turn the
 /// verdict.
-const CLEAR: f64 = 0.05;
+const CLEAR: f64 = 0.03;
 /// Passes of each form that are asked for that, and the time of all: what disturbs the machine
 /// lengthens two short passes in a row, but hardly two long ones.
 const CLEAR_PASSES: usize = 2;
@@ -67,7 +67,7 @@ pub(super) fn compare(
     if largest > 1 && !times.rule_the_rival_out() {
         for module in [&mut *held, &mut rival.module] {
             // The first pass of a size makes what later ones find.
-            pass(plan, module, largest)?;
+            pass(plan, module, largest, &Stopwatch::of_this_thread())?;
         }
         times
             .0
@@ -91,6 +91,7 @@ fn duel(
     rival: &mut Rival,
     rows: usize,
 ) -> Result<[Duration; 2], Error> {
+    let watch = Stopwatch::of_this_thread();
     let mut times = [Vec::new(), Vec::new()];
     let began = Instant::now();
     while needs_more(&times, began.elapsed()) {
@@ -98,10 +99,10 @@ fn duel(
         let first = times[0].len() % 2;
         for which in [first, 1 - first] {
             if which == 0 {
-                times[0].push(pass(plan, held, rows)?.0);
+                times[0].push(pass(plan, held, rows, &watch)?.0);
                 continue;
             }
-            let (took, answer) = pass(plan, &mut rival.module, rows)?;
+            let (took, answer) = pass(plan, &mut rival.module, rows, &watch)?;
             times[1].push(took);
             if rows == 1 {
                 rival.answer = answer;
@@ -119,10 +120,12 @@ fn ratio([held, rival]: [Duration; 2]) -> f64 {
     held.div_duration_f64(rival)
 }
 
-/// Returns whether another pass of each form is to be run, where those so far took `spent`.
+/// Returns whether another pass of each form is to be run, where those so far took `spent` with all
+/// that came between.
 fn needs_more(times: &[Vec<Duration>; 2], spent: Duration) -> bool {
     let passes = times[0].len();
-    if passes >= CLEAR_PASSES && spent >= CLEAR_AFTER && is_clear(times) {
+    let running: Duration = times.iter().flatten().sum();
+    if passes >= CLEAR_PASSES && running >= CLEAR_AFTER && is_clear(times) {
         return false;
     }
     passes < FEWEST || (passes < MOST && spent < BUDGET)
@@ -139,11 +142,17 @@ fn is_clear([a, b]: &[Vec<Duration>; 2]) -> bool {
     beats(a, b) || beats(b, a)
 }
 
-fn pass(plan: &Plan, module: &mut Module, rows: usize) -> Result<(Duration, Vec<Placed>), Error> {
+/// Runs a pass over `rows` rows, and returns what it took besides.
+pub(super) fn pass(
+    plan: &Plan,
+    module: &mut Module,
+    rows: usize,
+    watch: &Stopwatch,
+) -> Result<(Duration, Vec<Placed>), Error> {
     let inputs = choice::request(plan, rows)?;
-    let began = Instant::now();
-    let answer = plan.forward(|values| module.forward(values), inputs, Location::Host)?;
-    Ok((began.elapsed(), answer))
+    let forward = || plan.forward(|values| module.forward(values), inputs, Location::Host);
+    let (answer, took) = watch.time(forward);
+    Ok((took, answer?))
 }
 
 impl Times {

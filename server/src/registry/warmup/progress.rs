@@ -8,7 +8,7 @@ use std::{
 use crate::model::RowTime;
 
 /// What sizes may take before it is asked whether more are worth it.
-const CHEAP: Duration = Duration::from_millis(20);
+const CHEAP: Duration = Duration::from_millis(10);
 
 /// What a first pass may take over the time that its rows call for, and still count as one that had
 /// nothing to make.

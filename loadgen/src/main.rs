@@ -14,6 +14,10 @@ use forebay_loadgen::{
     host, ladder, parity, queued, run,
 };
 
+/// glibc's gives the memory of each large message back, to be mapped and faulted in for the next.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match command() {
         Ok(code) => code,

@@ -142,6 +142,16 @@ class Account {
         out << ' ' << told(element);
       }
       return '(' + out.str() + ')';
+    } else if (value.isTuple()) {
+      for (const c10::IValue& element : value.toTupleRef().elements()) {
+        out << ' ' << told(element);
+      }
+      return '<' + out.str() + '>';
+    } else if (value.isGenericDict()) {
+      for (const auto& entry : value.toGenericDict()) {
+        out << ' ' << told(entry.key()) << ':' << told(entry.value());
+      }
+      return '{' + out.str() + '}';
     } else if (value.isObject()) {
       out << "part";
     } else {

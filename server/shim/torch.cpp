@@ -340,7 +340,10 @@ void* fb_tensor_over(
 
 bool fb_tensor_is_shared(const void* tensor) {
   const auto& at = *static_cast<const at::Tensor*>(tensor);
-  return at.use_count() > 1 || (at.has_storage() && at.storage().use_count() > 1);
+  if (at.use_count() > 1) {
+    return true;
+  }
+  return at.has_storage() && (at.storage().use_count() > 1 || at.storage().nbytes() / 2 > at.nbytes());
 }
 
 void fb_free_text(char* text) {

@@ -87,7 +87,7 @@ void* fb_tensor_over(
     void (*drop_owner)(void*),
     char** error);
 
-// Whether anything but this at::Tensor refers to its memory.
+// Whether anything but this at::Tensor refers to its memory, or that is more than twice what it needs.
 bool fb_tensor_is_shared(const void* tensor);
 
 void fb_free_text(char* text);

@@ -32,8 +32,8 @@ pub use service::InferenceService;
 /// `admission.max_message_bytes`, with the right status code, before the decoder sees a byte.
 const DECODE_LIMIT: usize = usize::MAX;
 
-/// Joins the services and the layers under them. From the outside in: the deadline cuts, a panic
-/// becomes INTERNAL, a message is admitted, large answers go past the encoder, tonic decodes.
+/// Joins the services and the layers under them. From the outside in: large answers are joined with what
+/// tonic encoded, the deadline cuts, a panic becomes INTERNAL, a message is admitted, tonic decodes.
 pub fn routes<B>(
     service: InferenceService,
     health: &Health,
@@ -54,7 +54,9 @@ where
     for reflection in metadata::reflection() {
         routes = reflection(routes);
     }
-    let outbound = outbound::OutboundLayer::new(budget.clone()).layer(routes);
-    let admitted = admission_body::AdmissionLayer::new(budget, pool, admission).layer(outbound);
-    deadline::DeadlineLayer.layer(panic::PanicLayer.layer(admitted))
+    let outbound = outbound::OutboundLayer::new(budget.clone(), admission);
+    let admitted = admission_body::AdmissionLayer::new(budget, pool, admission).layer(routes);
+    let guarded = deadline::DeadlineLayer.layer(panic::PanicLayer.layer(admitted));
+    // Outermost, so that no deadline ends a message in its middle.
+    outbound.layer(guarded)
 }

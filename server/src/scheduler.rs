@@ -26,6 +26,7 @@ mod parking;
 mod pending;
 mod queued;
 mod sequences;
+mod soon;
 mod stops;
 mod waiters;
 mod whereabouts;
@@ -136,6 +137,7 @@ impl Scheduler {
         };
         let sequence = job.sequence.as_ref().map(|control| control.id.clone());
         let parkable = self.parkable_bytes(&job);
+        let has_company = soon::has_company(&job);
         let mut state = self.lock();
         if state.closed {
             return Err(match self.failure.get() {
@@ -175,7 +177,10 @@ impl Scheduler {
         };
         let wake = state.wake();
         drop(state);
-        self.tell(wake);
+        match has_company {
+            true => self.tell_soon(wake),
+            false => self.tell(wake),
+        }
         if parkable > 0 {
             self.queued();
         }

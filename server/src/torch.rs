@@ -64,6 +64,16 @@ mod tests {
     }
 
     #[test]
+    fn a_view_of_little_of_its_memory_counts_as_shared_though_nothing_else_refers_to_it() {
+        let rows = |rows: i64| {
+            let whole = Tensor::zeros([8, 4], (Kind::Float, tch::Device::Cpu));
+            whole.narrow(0, 0, rows)
+        };
+        assert!(is_shared(&rows(3)));
+        assert!(!is_shared(&rows(4)) && !is_shared(&rows(8)));
+    }
+
+    #[test]
     fn memory_that_is_not_the_tensor_is_refused_and_dropped() {
         for dims in [&[5][..], &[2], &[-1], &[i64::MAX, i64::MAX]] {
             let dropped = Arc::<AtomicUsize>::default();

@@ -11,7 +11,7 @@ use crate::{
     memory::Pool,
     model,
     request::{Answer, Job, Life, Stages},
-    signature::TensorSpec,
+    signature::{Signature, TensorSpec},
     tensor::{HostData, HostTensor},
 };
 
@@ -189,15 +189,16 @@ impl Batch {
     pub(super) fn answer<K: Send + 'static>(
         mut self,
         outputs: Vec<HostTensor>,
-        specs: &[TensorSpec],
-        batched: bool,
+        signature: &Signature,
         stages: Stages,
         keep: impl Fn(usize) -> K,
     ) {
         let rows: Vec<usize> = self.members.iter().map(|member| member.rows).collect();
-        let mut answers: Vec<Vec<Tensor>> = rows.iter().map(|_| Vec::new()).collect();
-        for (output, spec) in outputs.into_iter().zip(specs) {
-            match split(output, spec, batched.then_some(&rows), &keep) {
+        let rows = (signature.max_batch_size > 0).then_some(rows);
+        let shares_memory = self.shares_memory(signature);
+        let mut answers: Vec<Vec<Tensor>> = self.members.iter().map(|_| Vec::new()).collect();
+        for (output, spec) in outputs.into_iter().zip(&signature.outputs) {
+            match split(output, spec, rows.as_ref(), &keep) {
                 Ok(parts) => {
                     for (answer, part) in answers.iter_mut().zip(parts) {
                         answer.push(part);
@@ -211,7 +212,7 @@ impl Batch {
             if let Some(mut job) = member.job {
                 job.timings.stages = Some(stages);
                 job.reply.send(Ok(Answer {
-                    shares_memory: rows.len() > 1,
+                    shares_memory,
                     ..Answer::new(outputs, job.timings)
                 }));
             }
@@ -224,6 +225,12 @@ impl Batch {
         for job in self.members.drain(..).filter_map(|member| member.job) {
             job.reply.send(Err(error.clone()));
         }
+    }
+
+    /// Returns whether outputs may keep memory of others: of the batch's, or, where a model passes an input
+    /// on, of the message that brought it and others.
+    fn shares_memory(&self, signature: &Signature) -> bool {
+        self.members.len() > 1 || signature.inputs.len() > 1
     }
 
     fn jobs(&self) -> impl Iterator<Item = &Job> {

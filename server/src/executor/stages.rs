@@ -324,18 +324,18 @@ impl<D: Device> Line<D> {
             stages,
             passes: &passes,
         });
-        let specs = &context.signature.outputs;
+        let signature = &context.signature;
         let keep = |bytes: usize| context.budget.charge(bytes as u64);
         let mut outputs = outputs;
         match (outputs.len(), outputs.pop()) {
             (1, Some(outputs)) => {
-                let batched = context.signature.max_batch_size > 0;
-                batch.answer(outputs, specs, batched, stages, keep);
+                batch.answer(outputs, signature, stages, keep);
             }
             (_, last) => {
                 outputs.extend(last);
                 let pieces = ranges.into_iter().zip(outputs).collect();
-                batch.answer_pieces(pieces, specs, stages, (self.device.pool(), keep));
+                let memory = (self.device.pool(), keep);
+                batch.answer_pieces(pieces, signature, stages, memory);
             }
         }
     }

@@ -4,9 +4,9 @@
 //! there, the response's body is joined with it: the tensor's own bytes go to the socket, and what they
 //! hold of the budget is given back once they have left.
 //!
-//! Invariant: no more than half of the budget, and one answer, waits so for clients that do not read.
-//! Copies, of which the budget does not know, are made where it would be more; HTTP/2 takes few of
-//! them from a stream that is not read.
+//! Invariant: no more than half of the budget, and one answer, waits so for clients that do not read, and
+//! what is left can take the largest message. Copies, of which the budget does not know, are made where
+//! it would be more; HTTP/2 takes few of them from a stream that is not read.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,26 +19,33 @@ use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::admission::Budget;
+use crate::admission::{self, Budget};
 
 /// Lets answers to requests to infer go past the encoder of the service under it.
 #[derive(Debug, Clone)]
 pub struct OutboundLayer {
-    budget: Budget,
+    room: Room,
 }
 
 /// The service that [`OutboundLayer`] makes.
 #[derive(Debug, Clone)]
 pub struct Outbound<S> {
     inner: S,
-    budget: Budget,
+    room: Room,
 }
 
 /// The answers of one call. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Answers {
     aside: Aside,
+    room: Room,
+}
+
+/// The budget, and how much of it may be used where an answer keeps its bytes of it.
+#[derive(Debug, Clone)]
+struct Room {
     budget: Budget,
+    most: u64,
 }
 
 /// An answer that can be sent.
@@ -67,15 +74,20 @@ pub struct Joining<F> {
 }
 
 impl OutboundLayer {
-    /// Returns a layer for answers that hold bytes of `budget`.
-    pub fn new(budget: Budget) -> Self {
-        Self { budget }
+    /// Returns a layer for answers that hold bytes of `budget`, for which messages within the limits of
+    /// `config` wait.
+    pub fn new(budget: Budget, config: &admission::Config) -> Self {
+        let all = budget.capacity();
+        let besides = all.saturating_sub(config.max_message_bytes.as_u64());
+        let most = besides.min(all / 2);
+        let room = Room { budget, most };
+        Self { room }
     }
 }
 
-impl Answers {
-    fn is_memory_short(&self) -> bool {
-        self.budget.used() > self.budget.capacity() / 2
+impl Room {
+    fn is_short(&self) -> bool {
+        self.budget.used() > self.most
     }
 }
 
@@ -87,7 +99,7 @@ impl<M: InPieces + Default> Outgoing<M> {
             shares_memory,
         } = self;
         match answers {
-            Some(answers) if message.is_large() && !shares_memory && !answers.is_memory_short() => {
+            Some(answers) if message.is_large() && !shares_memory && !answers.room.is_short() => {
                 answers.aside.take(message)
             }
             _ => message,
@@ -126,8 +138,8 @@ impl<S> Layer<S> for OutboundLayer {
     type Service = Outbound<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let budget = self.budget.clone();
-        Outbound { inner, budget }
+        let room = self.room.clone();
+        Outbound { inner, room }
     }
 }
 
@@ -151,7 +163,7 @@ where
         if let Some(aside) = &aside {
             request.extensions_mut().insert(Answers {
                 aside: aside.clone(),
-                budget: self.budget.clone(),
+                room: self.room.clone(),
             });
         }
         Joining {
@@ -224,6 +236,15 @@ mod tests {
         }
     }
 
+    /// For messages of up to 400 bytes.
+    fn layer(budget: &Budget) -> OutboundLayer {
+        let config = admission::Config {
+            max_message_bytes: bytesize::ByteSize(400),
+            ..admission::Config::default()
+        };
+        OutboundLayer::new(budget.clone(), &config)
+    }
+
     fn framed(answer: &ModelInferResponse) -> Vec<u8> {
         let length = u32::try_from(answer.encoded_len()).unwrap().to_be_bytes();
         [&[0], &length[..], &answer.encode_to_vec()].concat()
@@ -232,7 +253,7 @@ mod tests {
     async fn frames(budget: &Budget, method: &str, handler: Handler) -> Vec<Bytes> {
         let uri = format!("/inference.GRPCInferenceService/{method}");
         let request = Request::builder().uri(uri).body(()).unwrap();
-        let mut service = OutboundLayer::new(budget.clone()).layer(handler);
+        let mut service = layer(budget).layer(handler);
         let response = service.call(request).await.unwrap();
         let mut body = response.into_body();
         let mut frames = Vec::new();
@@ -284,7 +305,7 @@ mod tests {
         }));
         let answers = Answers {
             aside: Aside::default(),
-            budget: Budget::new("test", 1000),
+            room: layer(&Budget::new("test", 1000)).room,
         };
         let aside = answers.aside.clone();
         let encoder = ProstEncoder::<ModelInferResponse>::default();

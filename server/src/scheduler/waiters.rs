@@ -36,6 +36,12 @@ impl Waiters {
         self.woken = self.woken.saturating_sub(1).min(self.asleep);
     }
 
+    /// Returns whether no instance sleeps.
+    #[cfg(test)]
+    pub(super) fn is_up(&self) -> bool {
+        self.asleep == 0
+    }
+
     /// Notes that one more is needed.
     pub(super) fn wake_one(&mut self) -> Wake {
         if self.woken >= self.asleep {

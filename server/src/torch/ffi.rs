@@ -318,7 +318,8 @@ pub(crate) fn tensor_over<T: AsRef<[u8]> + Send + 'static>(
     Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
 }
 
-/// Returns whether anything but `tensor` refers to its memory: the model that made it, or a view.
+/// Returns whether anything but `tensor` refers to its memory: the model that made it, or a view; or
+/// whether it is itself a view, of less than half of that.
 pub(crate) fn is_shared(tensor: &Tensor) -> bool {
     // SAFETY: the tensor lives during the call, which only reads its counts.
     unsafe { fb_tensor_is_shared(tensor.as_ptr().cast()) }

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     memory::Pool,
     request::{Answer, Stages},
-    signature::TensorSpec,
+    signature::{Signature, TensorSpec},
     tensor::{HostData, HostTensor},
 };
 
@@ -78,14 +78,14 @@ impl Batch {
     pub(in super::super) fn answer_pieces<K: Send + 'static>(
         mut self,
         pieces: Vec<(Range<usize>, Vec<HostTensor>)>,
-        specs: &[TensorSpec],
+        signature: &Signature,
         stages: Stages,
         (pool, keep): (&Pool, impl Fn(usize) -> K),
     ) {
-        match self.join_pieces(pieces, specs, pool, &keep) {
+        let shares_memory = self.shares_memory(signature);
+        match self.join_pieces(pieces, &signature.outputs, pool, &keep) {
             Ok(answers) => {
                 self.room = None;
-                let shares_memory = answers.len() > 1;
                 for (member, outputs) in self.members.drain(..).zip(answers) {
                     if let Some(mut job) = member.job {
                         job.timings.stages = Some(stages);

@@ -24,11 +24,12 @@ impl Stopwatch {
 
     /// Runs `work` on the thread that made the clock, and returns what it took besides.
     pub(super) fn time<T>(&self, work: impl FnOnce() -> T) -> (T, Duration) {
-        let (waited, began) = (self.waited(), Instant::now());
+        // The waits that are looked at lie within the time from which they are taken.
+        let began = Instant::now();
+        let waited = self.waited();
         let result = work();
-        let took = began.elapsed();
         let waited = self.waited().saturating_sub(waited);
-        (result, took.saturating_sub(waited))
+        (result, began.elapsed().saturating_sub(waited))
     }
 
     /// Returns for how long the thread could have run so far, and had no core.

@@ -64,10 +64,13 @@ async fn requests_go_through_the_device_and_the_steady_path_locks_nothing() {
     let server = on_fake().with_model("echo", &config, None).start().await;
     let client = server.client().await;
     let sizes = [(1, 4), (8, 1000), (3, 5000)];
-    // Together, so that more slabs are lent at a time than requests one after the other ever take.
+    // Together, so that more slabs are lent at a time than requests one after the other ever take; few
+    // of them too, so that not all are joined to batches.
     for (rows, columns) in sizes.repeat(5) {
-        let together = (0..16).map(|_| echoes(&client, "echo", rows, columns));
-        futures_util::future::join_all(together).await;
+        for count in [1, 2, 4, 16] {
+            let together = (0..count).map(|_| echoes(&client, "echo", rows, columns));
+            futures_util::future::join_all(together).await;
+        }
     }
     let before = devices(&server).await;
     let [device] = &before[..] else {

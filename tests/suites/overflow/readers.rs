@@ -48,7 +48,7 @@ async fn serve(passes: Passes, spill: &str) -> Process {
         Passes::One => vec![(MODEL, batches("60000000"))],
         Passes::Each => vec![
             (MODEL, "max_batch_size: 1".to_owned()),
-            (LATE, batches("200000")),
+            (LATE, batches("500000")),
         ],
     };
     let mut repository = TestRepository::default();

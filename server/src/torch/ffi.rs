@@ -127,7 +127,7 @@ impl RawModule {
         unsafe { fb_module_is_pure(self.0.as_ptr()) }
     }
 
-    /// Returns whether `forward` of both runs the same kinds of operations.
+    /// Returns whether `forward` of both runs the same operations on the same numbers and shapes.
     pub(super) fn runs_the_same(&self, other: &Self) -> bool {
         // SAFETY: both live as long as their borrows, and the call changes nothing in them.
         unsafe { fb_module_runs_the_same(self.0.as_ptr(), other.0.as_ptr()) }

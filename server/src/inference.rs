@@ -15,7 +15,7 @@ use opentelemetry::KeyValue;
 use crate::{
     admission::Permit,
     error::Error,
-    overflow::Shelf,
+    parking::Shelf,
     registry::{Registry, Served},
     request::{Answer, Job, Reply, Timings},
     scheduler::Pending,

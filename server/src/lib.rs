@@ -26,6 +26,7 @@ pub mod inference;
 pub mod metrics;
 pub mod model;
 pub mod overflow;
+pub mod parking;
 pub mod registry;
 pub mod repository;
 pub mod request;

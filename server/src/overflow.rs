@@ -18,26 +18,21 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-mod cargo;
 mod config;
 mod marks;
 mod pause;
-mod shelf;
 mod watched;
 
 use crate::{
     admission::Budget,
     error::Error,
     memory::Pool,
-    request::{Cargo, Parking},
-    scheduler::{Scheduler, Signal, Ticket},
+    parking::{self, Accepted, Cargo, Leaving, Limits, Parking, Shelf, Signal},
+    scheduler::{Scheduler, Ticket},
 };
-use cargo::Accepted;
 pub use config::Config;
 use marks::Marks;
 use pause::Pause;
-pub use shelf::{Claim, Shelf};
-use shelf::{Leaving, Limits};
 use watched::watched;
 
 /// Parks requests and unread outputs, and brings requests back.
@@ -48,7 +43,7 @@ pub struct Overflow {
     queues: Vec<Arc<Scheduler>>,
     shelf: Arc<Shelf>,
     marks: Marks,
-    floor_bytes: u64,
+    limits: Limits,
     /// Told when a queue or the budget has moved.
     signal: Arc<Signal>,
 }
@@ -113,28 +108,16 @@ impl Overflow {
         Store::open(config.store(max_message_bytes), pool).map(Some)
     }
 
-    /// Joins a store, opened for messages of up to `max_message_bytes`, with the budget that it relieves
-    /// and the queues whose requests it parks.
-    pub fn new(
-        store: Store,
-        config: &Config,
-        max_message_bytes: u64,
-        budget: Budget,
-        queues: Vec<Arc<Scheduler>>,
-    ) -> Self {
+    /// Joins a store with the budget that it relieves and the queues whose requests it parks.
+    pub fn new(store: Store, config: &Config, budget: Budget, queues: Vec<Arc<Scheduler>>) -> Self {
         let signal = Arc::<Signal>::default();
-        let floor_bytes = config.min_tensor.as_u64().max(1);
-        let most_bytes = config.store(max_message_bytes).write_queue_bytes;
+        let limits = Limits::new(config.min_tensor.as_u64(), store.bounds());
         for queue in &queues {
-            queue.allow_parking(floor_bytes, most_bytes, Arc::clone(&signal));
+            queue.allow_parking(limits, Arc::clone(&signal));
         }
         let (high, low) = (config.high_percent, config.low_percent);
         let marks = Marks::new(budget.capacity(), high, low, queues.len());
         budget.watch(marks.high, marks.low, Arc::clone(&signal.moved));
-        let limits = Limits {
-            floor_bytes,
-            most_bytes,
-        };
         let shelf = Shelf::new(store.clone(), budget.clone(), limits, Arc::clone(&signal));
         Self {
             store,
@@ -142,7 +125,7 @@ impl Overflow {
             queues,
             shelf: Arc::new(shelf),
             marks,
-            floor_bytes,
+            limits,
             signal,
         }
     }
@@ -233,7 +216,7 @@ impl Overflow {
                 // It has just been taken, to run.
                 return Ok(self.shelf.ripens());
             };
-            match cargo::park(&self.store, self.floor_bytes, cargo) {
+            match parking::park(&self.store, &self.limits, cargo) {
                 Ok(Accepted {
                     stowed,
                     bytes,
@@ -285,7 +268,7 @@ impl Overflow {
                 let Some(stowed) = queue.fetch(ticket, Instant::now().into_std()) else {
                     continue;
                 };
-                let inputs = cargo::onboard(&self.store, &self.budget, class, stowed);
+                let inputs = parking::onboard(&self.store, &self.budget, class, stowed);
                 class = Class::Prefetch;
                 let arrived = inputs.map(move |inputs| Arrived {
                     queue: index,

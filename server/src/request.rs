@@ -17,13 +17,9 @@ use tokio::sync::oneshot;
 use crate::{
     admission::Permit,
     error::Error,
-    overflow::{Claim, Shelf},
+    parking::{Claim, Parking, Shelf},
     residency::Lease,
 };
-
-mod stowed;
-
-pub use stowed::{Cargo, Input, Stowed, Unwritten};
 
 /// One life of a sequence, from a start to the next. Never used twice.
 pub type Life = u64;
@@ -81,38 +77,16 @@ pub struct Timings {
     pub stages: Option<Stages>,
 }
 
-/// How long a request's inputs were on disk, with the ways there and back: the last time.
-#[derive(Debug, Clone, Copy)]
-pub struct Parking {
-    /// When they left memory.
-    pub from: Instant,
-    /// When they were asked back.
-    pub fetched: Instant,
-    /// When they were back.
-    pub until: Instant,
-    /// The times before, added up.
-    pub earlier: Stays,
-}
-
-/// Times on disk, added up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stays {
-    /// How long inputs were left there.
-    pub parked: Duration,
-    /// How long their ways back took.
-    pub onboard: Duration,
-}
-
 /// When the stages of a batch ended, and what they took on the device.
 #[derive(Debug, Clone, Copy)]
 pub struct Stages {
     /// When the stage H2D began.
     pub began: Instant,
-    /// Time of gathering and copying to the device.
+    /// Time of copying to the device.
     pub h2d: Duration,
     /// Time of the forward pass.
     pub compute: Duration,
-    /// Time of copying from the device and splitting.
+    /// Time of copying from the device.
     pub d2h: Duration,
     /// When the outputs were on the host.
     pub ended: Instant,
@@ -147,28 +121,6 @@ impl Timings {
     pub fn queue(&self) -> Duration {
         let until = self.batched.unwrap_or_else(Instant::now);
         until.saturating_duration_since(self.queued)
-    }
-}
-
-impl Parking {
-    /// Returns it with the times before, of which `last` was the last.
-    #[must_use]
-    pub fn after(mut self, last: Option<Self>) -> Self {
-        self.earlier = last.map_or(self.earlier, |last| Stays {
-            parked: last.parked(),
-            onboard: last.onboard(),
-        });
-        self
-    }
-
-    /// Returns how long its inputs were left on disk, all times together.
-    pub fn parked(&self) -> Duration {
-        self.earlier.parked + self.fetched.saturating_duration_since(self.from)
-    }
-
-    /// Returns how long their ways back took, all times together.
-    pub fn onboard(&self) -> Duration {
-        self.earlier.onboard + self.until.saturating_duration_since(self.fetched)
     }
 }
 

@@ -32,7 +32,6 @@ mod waiters;
 mod whereabouts;
 
 pub use batcher::{Batcher, Decision, Policy};
-pub use parking::Signal;
 pub use pending::Pending;
 pub use sequences::{Sequences, UnknownSequence};
 

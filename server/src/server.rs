@@ -126,7 +126,7 @@ impl Server {
         let registry = registry.map_err(Error::Thread)?;
         let overflow = store.map(|store| {
             let queues = registry.queues();
-            Overflow::new(store, &config.spill, longest, budget.clone(), queues)
+            Overflow::new(store, &config.spill, budget.clone(), queues)
         });
         Ok(Self {
             config,

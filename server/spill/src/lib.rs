@@ -49,6 +49,8 @@
 //! are dropped meanwhile.
 
 #[cfg(target_os = "linux")]
+mod bounds;
+#[cfg(target_os = "linux")]
 mod checksum;
 #[cfg(target_os = "linux")]
 pub mod config;
@@ -69,6 +71,7 @@ pub mod store;
 
 #[cfg(target_os = "linux")]
 pub use self::{
+    bounds::Bounds,
     config::{Checksum, Config},
     engine::choose::Choice,
     error::{Error, Lost, OpenError, Refused},

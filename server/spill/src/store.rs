@@ -17,6 +17,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
+    bounds::Bounds,
     config::Config,
     engine::Engine,
     error::{Error, Lost, OpenError, Refused},
@@ -54,6 +55,7 @@ use shared::{Running, Shared};
 #[derive(Debug, Clone)]
 pub struct Store {
     shared: Arc<Shared>,
+    bounds: Bounds,
     /// Last, so that it is dropped when no handle is left.
     _threads: Arc<Threads>,
 }
@@ -81,7 +83,7 @@ impl Store {
         let alarms = backends.iter().map(|b| b.engine.alarm()).collect();
         let disk = |(i, b): (u16, &Backend)| Disk::new(i, Arc::clone(&b.path), b.engine.name());
         let disks = (0..).zip(&backends).map(disk).collect();
-        let min_free_bytes = config.min_free_bytes;
+        let (bounds, min_free_bytes) = (config.bounds(), config.min_free_bytes);
         let core = Core::new(config, disks, sealer.in_place());
         let shared = Arc::new(Shared::new(core, pool, sealer, alarms));
         let mut threads = Threads::new(Arc::clone(&shared));
@@ -99,6 +101,7 @@ impl Store {
         }
         Ok(Self {
             shared,
+            bounds,
             _threads: Arc::new(threads),
         })
     }
@@ -112,10 +115,10 @@ impl Store {
     pub fn offload(&self, data: impl Into<Data>) -> Result<Parked, Refused> {
         let (data, now) = (data.into(), Instant::now());
         let len = data.len();
-        let id = self.shared.with(|core| {
-            let never = core.never_fits([len]);
-            core.admit(data, never.as_ref(), now)
-        })?;
+        let never = self.bounds.exceeded([len]);
+        let id = self
+            .shared
+            .with(|core| core.admit(data, never.as_ref(), now))?;
         Ok(self.parked(id, len))
     }
 
@@ -127,8 +130,8 @@ impl Store {
     /// unless all together have more bytes than it ever takes.
     pub fn offload_all(&self, all: Vec<Data>) -> Vec<Result<Parked, Refused>> {
         let now = Instant::now();
+        let never = self.bounds.exceeded(all.iter().map(Data::len));
         let admitted: Vec<_> = self.shared.with(|core| {
-            let never = core.never_fits(all.iter().map(Data::len));
             all.into_iter()
                 .map(|data| (data.len(), core.admit(data, never.as_ref(), now)))
                 .collect()
@@ -230,6 +233,11 @@ impl Store {
     /// Returns the same calls for threads that may sleep.
     pub fn blocking(&self) -> Blocking<'_> {
         Blocking(self)
+    }
+
+    /// Returns what the store takes in one call, however empty it is.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Returns what the store has done and holds.

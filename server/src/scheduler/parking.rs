@@ -4,60 +4,30 @@
 //! the request leaves the queue is dropped there.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
-
-use tokio::sync::Notify;
 
 use super::{Queue, Scheduler, State, Ticket, queued::Queued, whereabouts::Place};
 use crate::{
     error::Error,
-    request::{Cargo, Job, Parking, Stowed},
+    parking::{Cargo, Limits, Parking, Signal, Stowed},
+    request::Job,
 };
 
 /// Who parks requests, and what of them.
 #[derive(Debug)]
 pub(super) struct Overflow {
-    /// Smaller tensors stay in memory.
-    floor_bytes: u64,
-    /// So do the tensors of a request that are more than this together.
-    most_bytes: u64,
+    limits: Limits,
     signal: Arc<Signal>,
 }
 
-/// What the queues tell whoever parks their requests.
-#[derive(Debug, Default)]
-pub struct Signal {
-    /// Told when a queue has moved while requests of it are on disk, or has something to park at last.
-    pub moved: Arc<Notify>,
-    /// Set before somebody looks for what to park, since memory is short.
-    pub is_short: AtomicBool,
-}
-
-impl Signal {
-    /// Tells that there is something to park, where somebody looked for it.
-    pub fn parkable(&self) {
-        if self.is_short.swap(false, Ordering::Relaxed) {
-            self.moved.notify_one();
-        }
-    }
-}
-
 impl Scheduler {
-    /// Lets tensors of at least `floor_bytes` be parked, by who listens to `signal`, which takes several
-    /// of a request only if they are no more than `most_bytes` together. Requests of sequences never
-    /// are. Call it once, before the first request.
-    pub fn allow_parking(&self, floor_bytes: u64, most_bytes: u64, signal: Arc<Signal>) {
+    /// Lets tensors within `limits` be parked by who listens to `signal`. Those of sequences never are.
+    /// Call it once, before the first request.
+    pub fn allow_parking(&self, limits: Limits, signal: Arc<Signal>) {
         // The first one is the one.
-        let _known = self.overflow.set(Overflow {
-            floor_bytes,
-            most_bytes,
-            signal,
-        });
+        let _known = self.overflow.set(Overflow { limits, signal });
     }
 
     /// Returns the request that runs last of those in memory, and how long it is until then as far as
@@ -165,17 +135,9 @@ impl Scheduler {
 
     /// Returns how many bytes parking a job would free; 0 where it stays.
     pub(super) fn parkable_bytes(&self, job: &Job) -> u64 {
-        let Some(overflow) = self.overflow.get() else {
-            return 0;
-        };
         let inputs = job.inputs.iter().flatten();
-        let bytes = inputs.map(|input| input.data().len() as u64);
-        let large = bytes.filter(|bytes| *bytes >= overflow.floor_bytes);
-        let (count, all) = large.fold((0, 0), |(count, all), bytes| (count + 1, all + bytes));
-        if count > 1 && all > overflow.most_bytes {
-            return 0;
-        }
-        all
+        let overflow = self.overflow.get();
+        overflow.map_or(0, |overflow| overflow.limits.parkable(inputs))
     }
 
     /// Tells that the queue has moved.

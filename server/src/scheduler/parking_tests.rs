@@ -2,14 +2,18 @@ use forebay_proto::{DataType, Shape, Tensor};
 
 use super::*;
 use crate::{
+    parking::{Stays, Unwritten},
     repository::Scheduling,
-    request::{Parking, Stays, Unwritten},
     scheduler::Pending,
 };
 
 fn queue() -> Arc<Scheduler> {
     let queue = Arc::new(Scheduler::new(&Scheduling::Each, 1, 1, 100));
-    queue.allow_parking(1, 100, Arc::default());
+    let config = forebay_spill::Config {
+        write_queue_bytes: 100,
+        ..forebay_spill::Config::default()
+    };
+    queue.allow_parking(Limits::new(1, config.bounds()), Arc::default());
     queue
 }
 

@@ -1,7 +1,10 @@
 //! A request in the queue, with its tensors or without.
 
 use super::Ticket;
-use crate::request::{Cargo, Job, Parking, Stowed};
+use crate::{
+    parking::{Cargo, Parking, Stowed},
+    request::Job,
+};
 
 /// A request in the queue.
 #[derive(Debug)]

@@ -16,7 +16,8 @@ use opentelemetry_sdk::trace::SdkTracer;
 
 use crate::{
     error::Error,
-    request::{Parking, Stays, Timings},
+    parking::{Parking, Stays},
+    request::Timings,
 };
 
 /// The span of one request. It ends when it is dropped; without a collector there is none.

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 use tokio::sync::oneshot;
 
 use crate::{
+    bounds::CAPACITY,
     error::{Error, Limit, Refused},
     extent::padded,
     store::{
@@ -15,33 +16,7 @@ use crate::{
 
 use super::{Core, Read};
 
-/// The setting of how much the whole store takes.
-const CAPACITY: &str = "capacity_bytes";
-
 impl Core {
-    /// Returns why tensors that are offered in one call can never be taken all.
-    pub(in crate::store) fn never_fits(
-        &self,
-        lens: impl IntoIterator<Item = usize>,
-    ) -> Option<Error> {
-        let (mut bytes, mut padded_bytes, mut items) = (0, 0, 0);
-        for len in lens.into_iter().filter(|len| *len > 0) {
-            bytes += len as u64;
-            padded_bytes += padded(len) as u64;
-            items += 1;
-        }
-        // One that waits alone may be longer than the queue.
-        let queued_bytes = if items > 1 { bytes } else { 0 };
-        let config = &self.config;
-        let bounds = [
-            (padded_bytes, config.usable_bytes(), CAPACITY),
-            (queued_bytes, config.write_queue_bytes, "write_queue_bytes"),
-            (items, config.write_queue_items as u64, "write_queue_items"),
-        ];
-        let (asked, limit, key) = bounds.into_iter().find(|(asked, limit, _)| asked > limit)?;
-        Some(Error::TooLarge { asked, limit, key })
-    }
-
     /// Takes a tensor; returns what it is known by. If it is refused, then as `never` says where that
     /// says more.
     pub(in crate::store) fn admit(

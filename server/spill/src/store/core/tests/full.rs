@@ -108,7 +108,7 @@ fn no_others_are_sought_to_share_a_write_where_there_is_no_room() {
 #[test]
 fn a_full_store_says_so_to_a_call_that_never_fits_the_queue() {
     let (mut core, now) = (narrow(), Instant::now());
-    let never = core.never_fits([LEN; 4]);
+    let never = core.config.bounds().exceeded([LEN; 4]);
     let offer = |core: &mut Core| {
         let refused = core.admit(Data::from(vec![0; LEN]), never.as_ref(), now);
         refused.map_err(|refused| refused.error.kind())

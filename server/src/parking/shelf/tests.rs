@@ -11,11 +11,7 @@ use forebay_spill::Config;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{
-    admission::Permit,
-    memory::Pool,
-    request::{Answer, Reply, Timings},
-};
+use crate::{admission::Permit, memory::Pool};
 
 const LEN: u64 = 128 << 10;
 
@@ -33,12 +29,10 @@ impl Rig {
         let mut config = Config::new([folder.path().into()]);
         (config.segment_bytes, config.capacity_bytes) = (2 << 20, 2 << 20);
         (config.min_free_bytes, config.allow_tmpfs) = (0, true);
+        config.write_queue_bytes = 2 * LEN;
+        let limits = Limits::new(64 << 10, config.bounds());
         let store = Store::open(config, Pool::new(1 << 20)).unwrap();
         let budget = Budget::new("host", 1 << 20);
-        let limits = Limits {
-            floor_bytes: 64 << 10,
-            most_bytes: 2 * LEN,
-        };
         let signal = Arc::<Signal>::default();
         let shelf = Shelf::new(store, budget.clone(), limits, Arc::clone(&signal));
         Self {
@@ -250,7 +244,8 @@ async fn what_the_store_would_never_take_stays_out() {
     let rig = Rig::new();
     let small = vec![tensor(1, 8, rig.budget.charge(8))];
     let large = (0..3).map(|byte| tensor(byte, LEN, rig.budget.charge(LEN)));
-    for outputs in [small, large.collect()] {
+    let longer_than_the_store = vec![tensor(1, 3 << 20, rig.budget.charge(3 << 20))];
+    for outputs in [small, large.collect(), longer_than_the_store] {
         let lens = |outputs: &[Tensor]| outputs.iter().map(|one| one.data().len()).sum::<usize>();
         let before = lens(&outputs);
         let outputs = rig.shelf.put(outputs, rig.now).unwrap_err();
@@ -270,25 +265,4 @@ async fn one_that_is_longer_than_several_may_be_leaves_alone() {
     assert_eq!(rig.park().await, len);
     let outputs = claim.redeem().await.unwrap();
     assert!(outputs[0].data().iter().all(|byte| *byte == 7));
-}
-
-#[tokio::test]
-async fn outputs_that_nobody_asked_for_take_neither_memory_nor_disk() {
-    let rig = Rig::new();
-    let large = |name| {
-        let tensor = tensor(7, LEN, rig.budget.charge(LEN));
-        let (data, shape) = (tensor.data().clone(), tensor.shape().clone());
-        Tensor::new(name, DataType::Uint8, shape, data).unwrap()
-    };
-    let outputs = ["a", "b", "c"].map(large).into();
-    let (reply, answer) = Reply::channel();
-    let reply = reply
-        .picking(vec!["c".to_owned(), "a".to_owned()])
-        .shelving(Some(Arc::clone(&rig.shelf)));
-    reply.send(Ok(Answer::new(outputs, Timings::new(rig.now.into_std()))));
-    assert_eq!(rig.budget.used(), 2 * LEN);
-    let claim = answer.await.unwrap().unwrap().claim.unwrap();
-    let outputs = claim.redeem().await.unwrap();
-    let names: Vec<&str> = outputs.iter().map(Tensor::name).collect();
-    assert_eq!(names, ["c", "a"]);
 }

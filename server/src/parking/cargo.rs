@@ -10,29 +10,27 @@ use forebay_proto::Tensor;
 use forebay_spill::{Class, Data, Error, Parked, Refused, Store};
 use futures_util::future::{Either, OptionFuture, join_all, ready};
 
-use crate::{
-    admission::{Budget, Permit},
-    request::{Cargo, Input, Parking, Stays, Stowed, Unwritten},
-};
+use super::{Cargo, Input, Limits, Parking, Stays, Stowed, Unwritten};
+use crate::admission::{Budget, Permit};
 
 /// Inputs that the store took.
-pub(super) struct Accepted<F> {
+pub(crate) struct Accepted<F> {
     /// What the request keeps of them.
-    pub(super) stowed: Stowed,
+    pub(crate) stowed: Stowed,
     /// Bytes of the budget that are given back when they are written.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Ends when they are, or cannot be.
-    pub(super) written: F,
+    pub(crate) written: F,
 }
 
-/// Hands the inputs of at least `floor_bytes` to the store.
-pub(super) fn park(
+/// Hands the large ones of the inputs to the store.
+pub(crate) fn park(
     store: &Store,
-    floor_bytes: u64,
+    limits: &Limits,
     cargo: Cargo,
 ) -> Result<Accepted<impl Future<Output = Result<(), Error>> + Send + use<>>, (Error, Cargo)> {
-    let is_large = |tensor: &Tensor| tensor.data().len() as u64 >= floor_bytes;
-    let large = cargo.inputs.iter().flatten().filter(|one| is_large(one));
+    let inputs = cargo.inputs.iter().flatten();
+    let large = inputs.filter(|one| limits.is_large(one));
     let data = large.map(|tensor| Data::from(tensor.data().clone()));
     let answers = store.offload_all(data.collect()).into_iter();
     let parked = match answers.collect::<Result<Vec<Parked>, Refused>>() {
@@ -43,7 +41,8 @@ pub(super) fn park(
     let Cargo { inputs, mut permit } = cargo;
     let written = join_all(parked.iter().map(Parked::settled).collect::<Vec<_>>());
     let mut parked = parked.into_iter();
-    let mut part = |tensor: Tensor| match is_large(&tensor).then(|| parked.next()).flatten() {
+    let mut part = |tensor: Tensor| match limits.is_large(&tensor).then(|| parked.next()).flatten()
+    {
         Some(parked) => {
             let (name, datatype, shape, _) = tensor.into_parts();
             Input::Parked {
@@ -90,7 +89,7 @@ pub(super) fn park(
 }
 
 /// Brings inputs back, at the cost of `budget`.
-pub(super) fn onboard(
+pub(crate) fn onboard(
     store: &Store,
     budget: &Budget,
     class: Class,

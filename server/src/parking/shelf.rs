@@ -18,13 +18,11 @@ use forebay_proto::Tensor;
 use forebay_spill::{Class, Error, Store};
 use tokio::time::Instant;
 
-use super::cargo::{self, Accepted};
-use crate::{
-    admission::Budget,
-    request::{Cargo, Stowed},
-    scheduler::Signal,
-    tensor::HostData,
+use super::{
+    Cargo, Limits, Signal, Stowed,
+    cargo::{self, Accepted},
 };
+use crate::{admission::Budget, tensor::HostData};
 
 /// How long outputs wait in memory at least: most readers are faster than that.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -47,22 +45,12 @@ pub struct Claim {
     slot: Slot,
 }
 
-/// What may be parked.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Smaller tensors stay in memory.
-    pub(super) floor_bytes: u64,
-    /// Several that are more together stay there too: the store would never take all of them at once.
-    /// One alone it takes.
-    pub(super) most_bytes: u64,
-}
-
 /// Outputs that the store took.
-pub(super) struct Leaving<F> {
+pub(crate) struct Leaving<F> {
     /// Bytes that leave memory.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Ends when they are written, or cannot be.
-    pub(super) written: F,
+    pub(crate) written: F,
 }
 
 /// When outputs came, and a number that no others have.
@@ -78,7 +66,7 @@ struct Slots {
 impl Shelf {
     /// Makes an empty shelf. What is within `limits` may go to `store`; `signal` is told when there is
     /// something that may.
-    pub(super) fn new(store: Store, budget: Budget, limits: Limits, signal: Arc<Signal>) -> Self {
+    pub(crate) fn new(store: Store, budget: Budget, limits: Limits, signal: Arc<Signal>) -> Self {
         Self {
             store,
             budget,
@@ -93,10 +81,7 @@ impl Shelf {
     /// # Errors
     /// Gives them back where they cannot be parked.
     pub fn put(self: &Arc<Self>, outputs: Vec<Tensor>, now: Instant) -> Result<Claim, Vec<Tensor>> {
-        let bytes = outputs.iter().map(|tensor| tensor.data().len() as u64);
-        let large = bytes.filter(|bytes| *bytes >= self.limits.floor_bytes);
-        let (count, all) = large.fold((0, 0), |(count, all), bytes| (count + 1, all + bytes));
-        if count == 0 || (count > 1 && all > self.limits.most_bytes) {
+        if self.limits.parkable(outputs.iter()) == 0 {
             return Err(outputs);
         }
         let mut slots = self.lock();
@@ -114,7 +99,7 @@ impl Shelf {
     ///
     /// # Errors
     /// The store takes no more; the outputs stay here.
-    pub(super) fn park(
+    pub(crate) fn park(
         &self,
         now: Instant,
         patience: Duration,
@@ -134,7 +119,7 @@ impl Shelf {
             inputs: outputs.into_iter().map(Some).collect(),
             permit: None,
         };
-        match cargo::park(&self.store, self.limits.floor_bytes, cargo) {
+        match cargo::park(&self.store, &self.limits, cargo) {
             Ok(Accepted {
                 mut stowed,
                 written,
@@ -154,7 +139,7 @@ impl Shelf {
     }
 
     /// Returns when the first of the outputs in memory will have waited long enough to be parked.
-    pub(super) fn ripens(&self) -> Option<Instant> {
+    pub(crate) fn ripens(&self) -> Option<Instant> {
         let slots = self.lock();
         let ((since, _), _) = slots.here.first_key_value()?;
         Some(*since + PATIENCE)

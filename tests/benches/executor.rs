@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use forebay_server::{
     device::simulated::{Costs, Link},
     executor::{Config, Mode},
@@ -12,6 +13,7 @@ use forebay_tests::{
     figures::Report,
     pipelines::{Bench, ROW_BYTES, auto, compare, median, whole},
 };
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// As the rows are worded.
 const LEAST_OF_BOUND: f64 = 0.95;
@@ -24,15 +26,16 @@ const SIZES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 /// Threads that the host has once placed well or badly stay so for long, so that each comparison is
 /// made with new ones, several times.
-const ROUNDS: usize = 3;
-const SHORT_ROUNDS: usize = 15;
+const ROUNDS: usize = 4;
+const SHORT_ROUNDS: usize = 16;
 /// Below this, what the host does with threads is more than the batch itself.
 const SHORT: Duration = Duration::from_micros(400);
 /// Ratios within this of their limit take more rounds.
 const UNDECIDED: f64 = 0.012;
 const MOST_ROUNDS: usize = 5 * ROUNDS;
-const PAIRS: usize = 9;
-const SHORT_PAIRS: usize = 15;
+/// Even, so that each half is as often the one that runs after itself.
+const PAIRS: usize = 10;
+const SHORT_PAIRS: usize = 16;
 const BLOCK: Duration = Duration::from_millis(5);
 const SHORT_BLOCK: Duration = Duration::from_millis(2);
 const WARM_UP: Duration = Duration::from_millis(100);
@@ -47,7 +50,7 @@ fn main() -> anyhow::Result<()> {
             for load in LOADS {
                 let start = |config| Bench::simulated(shape.costs(), rows, config);
                 let what = format!("{}, batch {rows}, {}", shape.name, load.name);
-                let ratio = compared(load, start)?.ratio;
+                let ratio = compared(load, auto(), UNDECIDED, start)?.ratio;
                 let row = report.figure(format!("{what}: inline / auto"), ratio, "x");
                 row.at_least = Some(LEAST_OF_INLINE);
             }
@@ -58,7 +61,7 @@ fn main() -> anyhow::Result<()> {
     for rows in [1, 64] {
         for load in LOADS {
             let what = format!("CPU, batch {rows}, {}", load.name);
-            let ratio = compared(load, |config| Bench::cpu(rows, config))?.ratio;
+            let ratio = compared(load, auto(), 0.0, |config| Bench::cpu(rows, config))?.ratio;
             report.figure(format!("{what}: inline / inline"), ratio, "x");
         }
     }
@@ -197,46 +200,50 @@ const LOADS: [Load; 2] = [
     },
 ];
 
-/// What was measured and chosen, against running inline.
+/// A configuration, against running inline.
 struct Compared {
-    /// The time inline over the time as chosen: the median of pairs that ran in turn.
+    /// The time inline over the configuration's: the median of pairs that ran in turn.
     ratio: f64,
     /// The part of the batches that went inline, once the choice had settled.
     inline: f64,
 }
 
+/// Compares pipelines of `config` with inline ones. Where their ratio is within `undecided` of its limit, all
+/// is measured again and counts together.
 fn compared(
     load: Load,
+    config: Config,
+    undecided: f64,
     start: impl Fn(Config) -> anyhow::Result<Bench>,
 ) -> anyhow::Result<Compared> {
     let (mut ratios, mut round, mut rounds) = (Vec::new(), 0, ROUNDS);
     let (mut inline_count, mut count) = (0, 0);
     while round < rounds {
-        let (auto, inline) = (start(auto())?, start(whole(Mode::Inline))?);
+        let (one, inline) = both(round % 2 == 0, &start, config)?;
         let each = inline.run(20, load.in_flight, 0)? / 20;
         let (warm_up, block, pairs) = if each < SHORT {
-            rounds = SHORT_ROUNDS;
+            rounds = rounds.max(SHORT_ROUNDS);
             (SHORT_WARM_UP, SHORT_BLOCK, SHORT_PAIRS)
         } else {
             (WARM_UP, BLOCK, PAIRS)
         };
-        // Until the choice has settled.
+        // Until the choice has settled. Threads that have run for longer run faster, or slower.
         let warm_up = batches(warm_up, each).clamp(60, 1500);
-        auto.run(warm_up, load.in_flight, 0)?;
-        let before = auto.ways();
+        one.run(warm_up, load.in_flight, 0)?;
+        inline.run(warm_up, load.in_flight, 0)?;
+        let before = one.ways();
         let block = batches(block, each).clamp(6, 500);
         ratios.extend(compare(
             pairs,
             || inline.run(block, load.in_flight, 0),
-            || auto.run(block, load.in_flight, 0),
+            || one.run(block, load.in_flight, 0),
         )?);
-        let after = auto.ways();
+        let after = one.ways();
         inline_count += after.forebay_inline_count - before.forebay_inline_count;
         count += pairs * block;
         round += 1;
-        // Where the ratio is too near its limit to tell, all is measured again and counts together.
-        let undecided = (median(ratios.clone()) - LEAST_OF_INLINE).abs() < UNDECIDED;
-        if round == rounds && undecided && rounds < MOST_ROUNDS {
+        let distance = (median(ratios.clone()) - LEAST_OF_INLINE).abs();
+        if round == rounds && distance < undecided && rounds < MOST_ROUNDS {
             rounds += ROUNDS;
         }
     }
@@ -252,38 +259,56 @@ fn batches(time: Duration, each: Duration) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// Batches of tens of microseconds, printed without a target: on their own they are known to miss that of
-/// longer ones, see `docs/benchmarks.md`. What they do, and what went inline, is there to see.
-fn tiny(report: &mut Report) -> anyhow::Result<()> {
-    for rows in SIZES {
-        for load in LOADS {
-            let start = |config| Bench::simulated(TINY.costs(), rows, config);
-            let what = format!("{}, batch {rows}, {}", TINY.name, load.name);
-            let Compared { ratio, inline } = compared(load, start)?;
-            report.figure(format!("{what}: inline / auto"), ratio, "x");
-            let against = inline_over_stages(load, start)?;
-            report.figure(format!("{what}: inline / stages"), against, "x");
-            report.figure(format!("{what}: part that went inline"), inline, "x");
-        }
+/// Starts a pipeline of `config`, and one that runs inline. Where the host places threads depends on those
+/// that are there before, so either is to be the first in turn.
+fn both(
+    inline_last: bool,
+    start: impl Fn(Config) -> anyhow::Result<Bench>,
+    config: Config,
+) -> anyhow::Result<(Bench, Bench)> {
+    if inline_last {
+        let one = start(config)?;
+        return Ok((one, start(whole(Mode::Inline))?));
     }
-    Ok(())
+    let inline = start(whole(Mode::Inline))?;
+    Ok((start(config)?, inline))
 }
 
-fn inline_over_stages(
-    load: Load,
-    start: impl Fn(Config) -> anyhow::Result<Bench>,
-) -> anyhow::Result<f64> {
-    let mut ratios = Vec::new();
-    for _ in 0..ROUNDS {
-        let (inline, stages) = (start(whole(Mode::Inline))?, start(whole(Mode::Stages))?);
-        let each = inline.run(100, load.in_flight, 0)? / 100;
-        stages.run(100, load.in_flight, 0)?;
-        let block = batches(SHORT_BLOCK, each).clamp(6, 500);
-        ratios.extend(compare(
-            SHORT_PAIRS,
-            || inline.run(block, load.in_flight, 0),
-            || stages.run(block, load.in_flight, 0),
-        )?);
+/// Batches of tens of microseconds, on one core: to tell a hundredth of them apart takes all sizes together.
+/// On several cores, which one the host wakes a thread on is more than the batch itself: those are printed
+/// beside what inline against inline shows.
+fn tiny(report: &mut Report) -> anyhow::Result<()> {
+    let cores = sched_getaffinity(None)?;
+    let mut one_core = CpuSet::new();
+    let last = (0..CpuSet::MAX_CPU).rfind(|core| cores.is_set(*core));
+    one_core.set(last.context("run on a core")?);
+    for load in LOADS {
+        let mut ratios = Vec::new();
+        for rows in SIZES {
+            let start = |config| Bench::simulated(TINY.costs(), rows, config);
+            let what = format!("{}, batch {rows}, {}", TINY.name, load.name);
+            // The threads that start inherit it.
+            sched_setaffinity(None, &one_core)?;
+            let Compared { ratio, inline } = compared(load, auto(), 0.0, start)?;
+            sched_setaffinity(None, &cores)?;
+            ratios.push(ratio);
+            report.figure(format!("{what}, one core: inline / auto"), ratio, "x");
+            report.figure(
+                format!("{what}, one core: part that went inline"),
+                inline,
+                "x",
+            );
+            let Compared { ratio, inline } = compared(load, auto(), 0.0, start)?;
+            report.figure(format!("{what}: inline / auto"), ratio, "x");
+            report.figure(format!("{what}: part that went inline"), inline, "x");
+            let ratio = compared(load, whole(Mode::Inline), 0.0, start)?.ratio;
+            report.figure(format!("{what}: inline / inline"), ratio, "x");
+        }
+        let what = format!(
+            "{}, {}, one core: inline / auto, median",
+            TINY.name, load.name
+        );
+        report.figure(what, median(ratios), "x").at_least = Some(LEAST_OF_INLINE);
     }
-    Ok(median(ratios))
+    Ok(())
 }

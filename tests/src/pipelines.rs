@@ -240,5 +240,7 @@ pub fn compare(
 /// Returns the median of ratios; of none it is not a number.
 pub fn median(mut ratios: Vec<f64>) -> f64 {
     ratios.sort_unstable_by(f64::total_cmp);
-    ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN)
+    let middle = |from: usize| ratios.get(from / 2).copied().unwrap_or(f64::NAN);
+    // The two in the middle are one where there is an odd number.
+    f64::midpoint(middle(ratios.len().saturating_sub(1)), middle(ratios.len()))
 }

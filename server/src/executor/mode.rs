@@ -26,6 +26,7 @@ mod window;
 
 use contest::{Contest, Trial};
 use costs::Costs;
+pub(super) use costs::Took;
 
 /// How the batches of a model run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,8 +234,8 @@ impl Chooser {
         }
     }
 
-    /// Learns that a batch succeeded, and what its stages took: h2d, compute, d2h.
-    pub(super) fn observe(&mut self, taken: &Taken, ended: Instant, stages: [Duration; 3]) {
+    /// Learns that a batch succeeded, and what its parts took.
+    pub(super) fn observe(&mut self, taken: &Taken, ended: Instant, took: Took) {
         let Taken {
             path,
             arrival,
@@ -254,7 +255,7 @@ impl Chooser {
             return;
         };
         if !matches!(path, Path::Cut(_)) {
-            size.costs.add(stages);
+            size.costs.add(took);
         }
         if arrival.in_company {
             // Nothing waited for work in between, and both went the same way.
@@ -323,21 +324,31 @@ impl Size {
 
     /// Begins a trial of batches on their own where one of `rivals` could win it.
     fn challenge(&mut self, mut rivals: Vec<Path>, handicap: Duration) {
-        let costs = self.costs.all_and_slowest();
+        let costs = self.costs.with_gathering();
         let all = costs.map_or(Duration::ZERO, |[all, _]| all);
         if handicap * 100 < all && self.alone.holder() == Path::Inline {
             // It saves a batch on its own nothing that the next one may begin early.
             rivals.retain(|&path| path != Path::Stages);
         }
-        let bound = |path: Path| {
+        let holder = self.alone.holder();
+        let bound = |path: Path, now: Duration| {
             let [all, slowest] = costs?;
-            Some(match path {
+            let of_parts = |path: Path| match path {
                 Path::Cut(pieces) => {
                     let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
-                    (all + slowest * (pieces - 1)) / pieces + PIECE * (pieces - 1)
+                    (all + slowest * (pieces - 1)) / pieces
                 }
                 Path::Inline => all + handicap,
                 Path::Stages => all,
+            };
+            let pieces = |path: Path| u32::try_from(path.pieces()).unwrap_or(u32::MAX);
+            let more = pieces(path).saturating_sub(pieces(holder));
+            Some(if more > 0 {
+                // Finer pieces hide copies. What else a batch takes, such as waking threads, stays.
+                let rest = now.saturating_sub(of_parts(holder));
+                of_parts(path) + rest + PIECE * more
+            } else {
+                of_parts(path) + PIECE * (pieces(path) - 1)
             })
         };
         if let Some(challenger) = self.alone.challenger(&rivals, handicap, bound) {
@@ -356,7 +367,7 @@ impl Size {
             _ => Path::Inline,
         };
         self.in_company
-            .challenger(&[rival], Duration::ZERO, |path| {
+            .challenger(&[rival], Duration::ZERO, |path, _| {
                 let [all, slowest] = self.costs.all_and_slowest()?;
                 Some(match path {
                     Path::Inline => all,

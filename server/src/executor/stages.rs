@@ -13,7 +13,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
     depth::Depth,
     h2d,
     micro::{self, MicroBatches},
-    mode::{Arrival, Chooser, Mode, Path, Taken},
+    mode::{Arrival, Chooser, Mode, Path, Taken, Took},
     recovery::Again,
 };
 use crate::{
@@ -142,6 +142,8 @@ struct Enqueued<'a, D: Device> {
     ranges: Vec<Range<usize>>,
     /// When gathering began.
     began: Instant,
+    /// How long it took, where the batch was not cut but may be.
+    gathering: Duration,
     /// The turn, where the batch runs inline.
     turn: Option<Held<'a, D>>,
 }
@@ -186,7 +188,11 @@ impl<D: Device> Line<D> {
         match d2h::finish(&*self.device, enqueued.pieces) {
             Ok(finished) => {
                 // Before the answer, which may bring the next batch.
-                lock(&self.chooser).observe(&taken, finished.ended, finished.took());
+                let took = Took {
+                    gathering: enqueued.gathering,
+                    stages: finished.took(),
+                };
+                lock(&self.chooser).observe(&taken, finished.ended, took);
                 self.answer(
                     batch,
                     taken.path,
@@ -221,14 +227,17 @@ impl<D: Device> Line<D> {
         turn: Held<'a, D>,
     ) -> Result<Option<Enqueued<'a, D>>, Error> {
         let began = Instant::now();
+        let mut gathering = Duration::ZERO;
         let ranges = micro::cut(&batch.member_rows(), path.pieces());
         let keep = path == Path::Inline;
         let mut pieces = Vec::with_capacity(ranges.len());
-        match self.enqueue_pieces(batch, &ranges, (turn, keep), &mut pieces) {
+        let gathered = || gathering = began.elapsed();
+        match self.enqueue_pieces(batch, &ranges, (turn, keep), (gathered, &mut pieces)) {
             Ok(Some(turn)) => Ok(Some(Enqueued {
                 pieces,
                 ranges,
                 began,
+                gathering,
                 turn,
             })),
             otherwise => {
@@ -240,13 +249,13 @@ impl<D: Device> Line<D> {
     }
 
     /// Enqueues the pieces of a batch, one behind the other. Returns the turn, to `keep` or given on,
-    /// or `None` where nobody wants the batch any more.
+    /// or `None` where nobody wants the batch any more. Tells when one that is not cut is `gathered`.
     fn enqueue_pieces<'a>(
         &'a self,
         batch: &mut Batch,
         ranges: &[Range<usize>],
         (turn, keep): (Held<'a, D>, bool),
-        pieces: &mut Vec<Downloading<D>>,
+        (gathered, pieces): (impl FnOnce(), &mut Vec<Downloading<D>>),
     ) -> Result<Option<Option<Held<'a, D>>>, Error> {
         let Some((last, first)) = ranges.split_last() else {
             return Ok(None);
@@ -264,7 +273,11 @@ impl<D: Device> Line<D> {
             pieces.push(d2h.run(compute.run(uploaded, life)?)?);
         }
         let tensors = if first.is_empty() {
-            batch.gather(self.device.pool(), self.device.has_own_memory())?
+            let tensors = batch.gather(self.device.pool(), self.device.has_own_memory())?;
+            if self.may_cut {
+                gathered();
+            }
+            tensors
         } else {
             batch.gather_rows(last, self.device.pool())?
         };

@@ -202,13 +202,13 @@ impl Contest {
         self.count >= self.look
     }
 
-    /// Returns who is to challenge the holder now, if anyone. `bound` tells the
-    /// least time that a way could take; `handicap` is added to what was measured inline.
+    /// Returns who is to challenge the holder now, if anyone. `bound` tells the least time that a way could
+    /// take, given what the holder's takes; `handicap` is added to what was measured inline.
     pub(super) fn challenger(
         &mut self,
         rivals: &[Path],
         handicap: Duration,
-        bound: impl Fn(Path) -> Option<Duration>,
+        bound: impl Fn(Path, Duration) -> Option<Duration>,
     ) -> Option<Path> {
         let winner = self.wins.map(|(path, _)| path);
         if let Some(winner) = winner.filter(|path| rivals.contains(path)) {
@@ -225,8 +225,9 @@ impl Contest {
             self.doubt = REST.0;
             self.ways.iter_mut().for_each(|way| way.rests = 0);
         }
-        let may_win =
-            |path: &Path| bound(*path).is_some_and(|bound| bound < now.mul_f64(self.margin(*path)));
+        let may_win = |path: &Path| {
+            bound(*path, now).is_some_and(|bound| bound < now.mul_f64(self.margin(*path)))
+        };
         let mut ready = rivals
             .iter()
             .copied()

@@ -8,6 +8,8 @@ const US: Duration = Duration::from_micros(1);
 struct Bench {
     chooser: Chooser,
     now: Instant,
+    /// Before them, on the host.
+    gathering: Duration,
     /// h2d, compute, d2h.
     stages: [Duration; 3],
     /// What a batch costs more than its stages: inline, and in company through the stages.
@@ -25,6 +27,7 @@ impl Bench {
         Self {
             chooser: Chooser::new(mode, MicroBatches::Auto),
             now: Instant::now(),
+            gathering: Duration::ZERO,
             stages: stages.map(|us| us * US),
             overheads: overheads.map(|us| us * US),
             piece: 50 * US,
@@ -35,8 +38,8 @@ impl Bench {
     }
 
     fn costs(&self, path: Path) -> Duration {
-        let all: Duration = self.stages.iter().sum();
-        let slowest = self.stages.into_iter().max().unwrap();
+        let all = self.gathering + self.stages.iter().sum::<Duration>();
+        let slowest = self.gathering.max(self.stages.into_iter().max().unwrap());
         match path {
             Path::Inline => all + self.overheads[0],
             Path::Stages if self.in_company => slowest + self.overheads[1],
@@ -45,6 +48,13 @@ impl Bench {
                 let pieces = u32::try_from(pieces).unwrap();
                 (all + slowest * (pieces - 1)) / pieces + self.overheads[1] + self.piece * pieces
             }
+        }
+    }
+
+    fn took(&self) -> Took {
+        Took {
+            gathering: self.gathering,
+            stages: self.stages,
         }
     }
 
@@ -60,7 +70,7 @@ impl Bench {
         let took = self.costs(taken.path);
         self.now += took;
         self.spent += took;
-        self.chooser.observe(&taken, self.now, self.stages);
+        self.chooser.observe(&taken, self.now, self.took());
         self.visit();
         taken.path
     }
@@ -74,7 +84,7 @@ impl Bench {
                 queued: self.now - US,
             });
             self.now += US;
-            self.chooser.observe(&taken, self.now, self.stages);
+            self.chooser.observe(&taken, self.now, self.took());
         }
     }
 
@@ -135,7 +145,11 @@ fn who_waited_for_a_batch_that_ran_inline_was_in_company() {
     };
     let first = chooser.choose(arrival(0));
     assert_eq!(first.path, Path::Inline);
-    chooser.observe(&first, start + 300 * US, [100 * US; 3]);
+    let took = Took {
+        gathering: Duration::ZERO,
+        stages: [100 * US; 3],
+    };
+    chooser.observe(&first, start + 300 * US, took);
     assert_eq!(chooser.choose(arrival(200)).path, Path::Stages);
     assert_eq!(chooser.choose(arrival(302)).path, Path::Inline);
 }
@@ -152,6 +166,15 @@ fn a_batch_on_its_own_is_cut_where_its_copies_are_worth_hiding() {
     bench.count(3000);
     let counts = bench.count(300);
     assert_eq!(counts[2], 0, "{counts:?}");
+}
+
+#[test]
+fn a_batch_on_its_own_is_cut_where_its_gathering_is_worth_hiding() {
+    let mut bench = Bench::new(Mode::Auto, [500, 3000, 50], [50, 50]);
+    bench.gathering = 2000 * US;
+    bench.count(300);
+    let counts = bench.count(300);
+    assert!(counts[2] >= 250, "{counts:?}");
 }
 
 #[test]
@@ -255,6 +278,9 @@ fn no_way_is_tried_that_cannot_gain() {
     bench.in_company = true;
     assert_eq!(bench.count(1000)[0], 0);
     let mut bench = Bench::new(Mode::Auto, [1, 1000, 1], [0, 1]);
+    assert_eq!(bench.count(1000), [1000, 0, 0]);
+    // Pieces could hide next to nothing of what it takes, most of which is not its stages.
+    let mut bench = Bench::new(Mode::Auto, [1, 20, 1], [400, 10]);
     assert_eq!(bench.count(1000), [1000, 0, 0]);
 }
 

@@ -201,11 +201,11 @@ fn receive_inputs(
     let expected = inputs.len();
     let actual = raw.len();
     let mut raw = raw.into_iter();
-    let mut names = HashSet::with_capacity(expected);
+    let mut names = HashSet::new();
     let mut tensors = Vec::with_capacity(expected);
     for input in inputs {
         check_name("input name", &input.name)?;
-        if !names.insert(input.name.clone()) {
+        if expected > 1 && !names.insert(input.name.clone()) {
             return Err(ProtocolError::Duplicate {
                 what: "input",
                 name: input.name,

@@ -22,6 +22,7 @@
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/SmallVector.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
@@ -36,7 +37,7 @@ struct FbOutput {
 };
 
 struct FbOutputs {
-  std::vector<FbOutput> outputs;
+  c10::SmallVector<FbOutput, 2> outputs;
 };
 
 namespace {
@@ -141,7 +142,7 @@ bool is_texts(const c10::IValue& value) {
       value.toListRef().size() > 0 && value.toListRef()[0].isString();
 }
 
-void flatten(const c10::IValue& value, std::vector<FbOutput>& out) {
+void flatten(const c10::IValue& value, c10::SmallVectorImpl<FbOutput>& out) {
   FbOutput output;
   if (value.isTensor()) {
     output.tensor = value.toTensor();
@@ -271,14 +272,17 @@ FbOutputs* fb_module_forward(
     FbModule* module, const FbArgument* arguments, size_t count, char** error) {
   return guarded<FbOutputs*>(error, nullptr, [&] {
     c10::InferenceMode mode;
-    std::vector<c10::IValue> values;
-    values.reserve(count);
+    // What Module::forward does, which makes a Module of the object anew for each call.
+    const auto object = module->module._ivalue();
+    torch::jit::Stack values;
+    values.reserve(count + 1);
+    values.emplace_back(object);
     for (size_t i = 0; i < count; ++i) {
       values.push_back(value(arguments[i]));
     }
-    std::vector<FbOutput> outputs;
-    flatten(module->module.forward(std::move(values)), outputs);
-    return new FbOutputs{std::move(outputs)};
+    auto outputs = std::make_unique<FbOutputs>();
+    flatten(object->type()->getMethod("forward")(std::move(values)), outputs->outputs);
+    return outputs.release();
   });
 }
 
@@ -295,8 +299,8 @@ size_t fb_outputs_count(const FbOutputs* outputs) {
 }
 
 void* fb_outputs_tensor(FbOutputs* outputs, size_t index) {
-  const FbOutput& output = outputs->outputs[index];
-  return output.tensor ? new at::Tensor(*output.tensor) : nullptr;
+  FbOutput& output = outputs->outputs[index];
+  return output.tensor ? new at::Tensor(*std::move(output.tensor)) : nullptr;
 }
 
 const uint8_t* fb_outputs_texts(
@@ -322,20 +326,25 @@ void* fb_tensor_over(
     void* owner,
     void (*drop_owner)(void*),
     char** error) {
+  // A TensorMaker without context frees nothing, so until it has one the owner is this one's to free.
+  std::unique_ptr<void, void (*)(void*)> held(owner, drop_owner);
   return guarded<void*>(error, nullptr, [&]() -> void* {
-    auto options = at::TensorOptions().dtype(static_cast<at::ScalarType>(scalar_type));
-    auto tensor = std::make_unique<at::Tensor>();
-    // Whatever fails below, the owner stays the caller's: the deleter is armed at the end.
-    auto armed = std::make_shared<bool>(false);
-    auto drop = [owner, drop_owner, armed](void*) {
-      if (*armed) {
-        drop_owner(owner);
-      }
-    };
-    *tensor = at::from_blob(data, at::IntArrayRef(dims, rank), drop, options);
-    *armed = true;
-    return tensor.release();
+    auto maker = at::for_blob(data, at::IntArrayRef(dims, rank));
+    maker.options(at::TensorOptions().dtype(static_cast<at::ScalarType>(scalar_type)));
+    maker.context(held.release(), drop_owner);
+    return new at::Tensor(maker.make_tensor());
   });
+}
+
+bool fb_tensor_is_dense(const void* tensor, size_t* bytes) {
+  const auto& at = *static_cast<const at::Tensor*>(tensor);
+  // A view may be negative or conjugate by a mark only, which bytes do not keep.
+  const bool dense = at.layout() == at::kStrided && at.device().is_cpu() && at.is_contiguous() &&
+      !at.is_neg() && !at.is_conj();
+  if (dense) {
+    *bytes = at.nbytes();
+  }
+  return dense;
 }
 
 bool fb_tensor_is_shared(const void* tensor) {

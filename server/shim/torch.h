@@ -77,7 +77,7 @@ const uint8_t* fb_outputs_texts(
 void fb_outputs_free(FbOutputs* outputs);
 
 // Makes an at::Tensor over `data`, contiguous, on the CPU. `drop_owner(owner)` is called once, when
-// the last tensor that shares the memory is gone. On failure the owner stays the caller's.
+// the last tensor that shares the memory is gone, or on failure.
 void* fb_tensor_over(
     void* data,
     const int64_t* dims,
@@ -89,6 +89,10 @@ void* fb_tensor_over(
 
 // Whether anything but this at::Tensor refers to its memory, or that is more than twice what it needs.
 bool fb_tensor_is_shared(const void* tensor);
+
+// Whether the elements of an at::Tensor lie in the memory of the CPU as its shape says, with nothing between
+// them; if so, tells their `bytes`.
+bool fb_tensor_is_dense(const void* tensor, size_t* bytes);
 
 void fb_free_text(char* text);
 

@@ -110,7 +110,7 @@ pub struct Pipeline {
     depth: Arc<Depth>,
     copy: Arc<Mutex<compute::ModelCopy>>,
     /// Dropped once the pipeline serves.
-    warmup: Option<SyncSender<Vec<Job>>>,
+    warmup: Option<SyncSender<Vec<Box<Job>>>>,
 }
 
 /// What a pipeline is made of.
@@ -196,7 +196,7 @@ impl Pipeline {
     }
 
     /// Runs `jobs` as one batch, before the pipeline serves. They are answered as any others.
-    pub fn warm(&self, jobs: Vec<Job>) {
+    pub fn warm(&self, jobs: Vec<Box<Job>>) {
         if let Some(warmup) = &self.warmup {
             // The threads end after the sender is gone. Were they gone, dropping the jobs answers them.
             let _gone = warmup.send(jobs);
@@ -259,7 +259,7 @@ struct Source {
     /// The number of the instance in the scheduler.
     index: usize,
     depth: Arc<Depth>,
-    warmup: Receiver<Vec<Job>>,
+    warmup: Receiver<Vec<Box<Job>>>,
 }
 
 impl Source {

@@ -5,17 +5,19 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use forebay_proto::{InferRequest, InferResponse, Parameter, Parameters, Tensor};
+use futures_util::future::BoxFuture;
 use opentelemetry::KeyValue;
 
 use crate::{
     admission::Permit,
     error::Error,
-    parking::Shelf,
+    parking::{Claim, Shelf},
     registry::{Registry, Served},
     request::{Answer, Job, Reply, Timings},
     scheduler::Pending,
@@ -78,6 +80,15 @@ pub struct Answered {
     span: RequestSpan,
     id: String,
     echo_timings: bool,
+}
+
+/// The response to a request that was answered.
+#[must_use]
+pub enum Response {
+    /// Its outputs are in memory.
+    Here(InferResponse),
+    /// They come back from their shelf once this is polled, which is to be done when the response can be sent.
+    Shelved(BoxFuture<'static, Result<InferResponse, Error>>),
 }
 
 impl Inference {
@@ -170,24 +181,25 @@ impl Running {
     ///
     /// # Errors
     /// The deadline passed, or the model or its device failed.
-    pub async fn answered(self) -> Result<Answered, Error> {
+    pub async fn answered(mut self) -> Result<Answered, Error> {
+        let answer = match (self.deadline, self.queue_until) {
+            (None, None) => (&mut self.pending).await,
+            // Timers are large, and the others need not carry them.
+            (deadline, queue_until) => {
+                Box::pin(wait(&mut self.pending, deadline, queue_until)).await
+            }
+        };
         let Self {
             pending,
-            deadline,
-            queue_until,
             served,
             mut account,
             span,
             id,
             echo_timings,
+            ..
         } = self;
-        let answer = match deadline {
-            // Dropping the pending answer takes the job out of the queue, and frees its memory.
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), wait(pending, queue_until))
-                .await
-                .unwrap_or(Err(Error::DeadlineExceeded)),
-            None => wait(pending, queue_until).await,
-        };
+        // Takes the job out of the queue, and frees its memory, where the deadline passed.
+        drop(pending);
         let answer = answer.inspect_err(|error| span.fail(error))?;
         account.answered(answer.timings, Instant::now());
         span.record_stages(&answer.timings);
@@ -203,73 +215,93 @@ impl Running {
 }
 
 impl Answered {
-    /// Returns whether its outputs wait on a shelf.
-    pub fn is_shelved(&self) -> bool {
-        self.answer.claim.is_some()
-    }
-
     /// Returns whether its outputs keep the memory of others' as long as they are held.
     pub fn shares_memory(&self) -> bool {
         self.answer.shares_memory
     }
 
-    /// Returns the response; brings its outputs back into memory where they are not there. Call it
-    /// when the response can be sent.
+    /// Returns the response, or what makes it where its outputs wait on a shelf.
+    pub fn response(mut self) -> Response {
+        match self.answer.claim.take() {
+            None => Response::Here(self.made()),
+            Some(claim) => Response::Shelved(Box::pin(self.redeem(claim))),
+        }
+    }
+
+    async fn redeem(mut self, claim: Claim) -> Result<InferResponse, Error> {
+        match claim.redeem().await {
+            Ok(outputs) => {
+                self.answer.outputs = outputs;
+                Ok(self.made())
+            }
+            Err(error) => {
+                let error = Error::Spill(error);
+                self.span.fail(&error);
+                self.account.lost();
+                Err(error)
+            }
+        }
+    }
+
+    fn made(self) -> InferResponse {
+        InferResponse {
+            model_name: self.served.name.clone(),
+            model_version: self.served.version.to_string(),
+            id: self.id,
+            parameters: if self.echo_timings {
+                timing_parameters(&self.answer.timings)
+            } else {
+                Parameters::new()
+            },
+            outputs: self.answer.outputs,
+        }
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here(response) => f.debug_tuple("Here").field(response).finish(),
+            Self::Shelved(_) => f.debug_tuple("Shelved").finish_non_exhaustive(),
+        }
+    }
+}
+
+impl Response {
+    /// Returns it, once its outputs are in memory.
     ///
     /// # Errors
     /// The outputs were on disk and are lost.
     pub async fn collect(self) -> Result<InferResponse, Error> {
-        let Self {
-            answer,
-            served,
-            account,
-            span,
-            id,
-            echo_timings,
-        } = self;
-        let Answer {
-            outputs: here,
-            claim,
-            timings,
-            ..
-        } = answer;
-        let outputs = match claim {
-            Some(claim) => match claim.redeem().await {
-                Ok(outputs) => outputs,
-                Err(error) => {
-                    let error = Error::Spill(error);
-                    span.fail(&error);
-                    account.lost();
-                    return Err(error);
-                }
-            },
-            None => here,
-        };
-        Ok(InferResponse {
-            model_name: served.name.clone(),
-            model_version: served.version.to_string(),
-            id,
-            parameters: if echo_timings {
-                timing_parameters(&timings)
-            } else {
-                Parameters::new()
-            },
-            outputs,
-        })
+        match self {
+            Self::Here(response) => Ok(response),
+            Self::Shelved(collecting) => collecting.await,
+        }
     }
 }
 
-/// Waits for an answer. A request that is still queued at `queue_until` leaves the queue; one that
-/// runs by then is waited for.
-async fn wait(mut pending: Pending, queue_until: Option<Instant>) -> Result<Answer, Error> {
-    if let Some(until) = queue_until {
-        match tokio::time::timeout_at(until.into(), &mut pending).await {
-            Ok(answer) => return answer,
-            Err(_) if pending.leave_queue() => return Err(Error::QueueTimeout),
-            Err(_) => {}
+/// Waits for an answer, up to `deadline`. A request that is still queued at `queue_until` leaves the queue;
+/// one that runs by then is waited for.
+async fn wait(
+    pending: &mut Pending,
+    deadline: Option<Instant>,
+    queue_until: Option<Instant>,
+) -> Result<Answer, Error> {
+    let patient = async {
+        if let Some(until) = queue_until {
+            match tokio::time::timeout_at(until.into(), &mut *pending).await {
+                Ok(answer) => return answer,
+                Err(_) if pending.leave_queue() => return Err(Error::QueueTimeout),
+                Err(_) => {}
+            }
         }
-    }
-    pending.await
+        pending.await
+    };
+    let Some(deadline) = deadline else {
+        return patient.await;
+    };
+    let answer = tokio::time::timeout_at(deadline.into(), patient).await;
+    answer.unwrap_or(Err(Error::DeadlineExceeded))
 }
 
 /// Puts the inputs in the order of the signature.

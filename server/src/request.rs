@@ -24,7 +24,7 @@ use crate::{
 /// One life of a sequence, from a start to the next. Never used twice.
 pub type Life = u64;
 
-/// A request inside the server.
+/// A request inside the server. It goes from hand to hand in a box, since it is large.
 #[derive(Debug)]
 pub struct Job {
     /// The model's name, for errors.
@@ -146,7 +146,7 @@ impl Job {
     }
 
     /// Returns the job if its answer is still wanted; answers it otherwise.
-    pub fn live(self, now: Instant) -> Option<Self> {
+    pub fn live(self: Box<Self>, now: Instant) -> Option<Box<Self>> {
         if self.reply.is_cancelled() {
             self.reply.send(Err(Error::Cancelled));
             return None;

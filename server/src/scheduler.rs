@@ -75,7 +75,7 @@ struct State {
 #[derive(Debug)]
 enum Queue {
     Batches(Batcher<Queued>),
-    Sequences(Sequences<Job>),
+    Sequences(Sequences<Box<Job>>),
 }
 
 impl Scheduler {
@@ -124,9 +124,10 @@ impl Scheduler {
     /// then dropped, unanswered: the error is its answer.
     pub fn submit(
         self: &Arc<Self>,
-        job: Job,
+        job: impl Into<Box<Job>>,
         answer: oneshot::Receiver<Result<Answer, Error>>,
     ) -> Result<Pending, Error> {
+        let job = job.into();
         let now = Instant::now();
         // Made before the lock is taken, and only where shapes matter.
         let shape = if self.joins {
@@ -201,7 +202,7 @@ impl Scheduler {
 
     /// Waits until there is a batch for `instance` and returns it, in order of arrival. Returns
     /// `None` once the queue is closed and empty for this instance, or suspended.
-    pub fn next(&self, instance: usize) -> Option<Vec<Job>> {
+    pub fn next(&self, instance: usize) -> Option<Vec<Box<Job>>> {
         let mut state = self.lock();
         loop {
             if state.suspended {
@@ -334,7 +335,7 @@ impl State {
     }
 
     /// Takes the next batch out, for an instance that has room.
-    fn take(&mut self, now: Instant) -> Decision<Job> {
+    fn take(&mut self, now: Instant) -> Decision<Box<Job>> {
         let Queue::Batches(batcher) = &mut self.queue else {
             return Decision::Idle;
         };

@@ -30,11 +30,11 @@ pub(super) struct Batch {
 #[derive(Debug)]
 struct Member {
     rows: usize,
-    job: Option<Job>,
+    job: Option<Box<Job>>,
 }
 
 impl Batch {
-    pub(super) fn new(jobs: Vec<Job>, room: Room) -> Self {
+    pub(super) fn new(jobs: Vec<Box<Job>>, room: Room) -> Self {
         room.begin();
         let now = Instant::now();
         let members = jobs
@@ -234,7 +234,9 @@ impl Batch {
     }
 
     fn jobs(&self) -> impl Iterator<Item = &Job> {
-        self.members.iter().filter_map(|member| member.job.as_ref())
+        self.members
+            .iter()
+            .filter_map(|member| member.job.as_deref())
     }
 }
 
@@ -284,23 +286,21 @@ fn split<K: Send + 'static>(
 }
 
 fn check_shape(spec: &TensorSpec, shape: &Shape, rows: Option<usize>) -> Result<(), Error> {
-    let mut expected: Vec<i64> = spec.dims.clone();
-    if let Some(rows) = rows {
-        expected.insert(0, i64::try_from(rows).unwrap_or(i64::MAX));
-    }
+    let rows = rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
+    let expected = || rows.into_iter().chain(spec.dims.iter().copied());
     let dims = shape.dims();
-    let fits = dims.len() == expected.len()
+    let fits = dims.len() == expected().count()
         && dims
             .iter()
-            .zip(&expected)
-            .all(|(&dim, &expected)| expected == -1 || dim == expected);
+            .zip(expected())
+            .all(|(&dim, expected)| expected == -1 || dim == expected);
     if fits {
         return Ok(());
     }
     Err(Error::Model(model::Error::Output {
         name: spec.name.clone(),
         actual: format!("of shape {shape}"),
-        expected: format!("{expected:?}"),
+        expected: format!("{:?}", expected().collect::<Vec<_>>()),
     }))
 }
 

@@ -87,22 +87,20 @@ pub(super) fn finish<D: Device>(
         passes: Vec::with_capacity(pieces.len()),
         ended,
     };
-    // Events tell times between them only. The last one has just happened.
-    let behind: Vec<Duration> = match pieces.last() {
-        Some(last) => pieces
-            .iter()
-            .map(|piece| device.elapsed(&piece.pass.1, &last.download.1))
-            .collect(),
-        None => Vec::new(),
-    };
-    for (piece, behind) in pieces.into_iter().zip(behind) {
+    for piece in &pieces {
         let compute = device.elapsed(&piece.pass.0, &piece.pass.1);
         finished.h2d += device.elapsed(&piece.upload.0, &piece.upload.1);
         finished.compute += compute;
         finished.d2h += device.elapsed(&piece.download.0, &piece.download.1);
+        // Events tell times between them only. The last one has just happened.
+        let behind = pieces.last().map_or(Duration::ZERO, |last| {
+            device.elapsed(&piece.pass.1, &last.download.1)
+        });
         let pass_ended = ended.checked_sub(behind).unwrap_or(ended);
         let pass_began = pass_ended.checked_sub(compute).unwrap_or(pass_ended);
         finished.passes.push((pass_began, pass_ended));
+    }
+    for piece in pieces {
         finished.outputs.push(device.finish(piece.outputs)?);
     }
     Ok(finished)

@@ -93,22 +93,19 @@ pub(super) fn may_cut(context: &Context) -> bool {
 
 /// Cuts the rows of jobs, given one after the other, into `pieces` ranges that are about as long. A
 /// range ends with a job where one ends nearby, so that its outputs need not be joined again.
-pub(super) fn cut(jobs: &[usize], pieces: usize) -> Vec<Range<usize>> {
-    let rows: usize = jobs.iter().sum();
+pub(super) fn cut(jobs: impl Iterator<Item = usize> + Clone, pieces: usize) -> Vec<Range<usize>> {
+    let rows: usize = jobs.clone().sum();
     let pieces = pieces.clamp(1, rows.max(1));
     let nearby = rows / pieces / 8;
-    let ends: Vec<usize> = jobs
-        .iter()
-        .scan(0, |end, rows| {
-            *end += rows;
-            Some(*end)
-        })
-        .collect();
+    let ends = jobs.scan(0, |end, rows| {
+        *end += rows;
+        Some(*end)
+    });
     let mut start = 0;
     let mut ranges = Vec::with_capacity(pieces);
     for piece in 1..=pieces {
         let even = rows * piece / pieces;
-        let nearest = ends.iter().copied().min_by_key(|end| end.abs_diff(even));
+        let nearest = ends.clone().min_by_key(|end| end.abs_diff(even));
         let end = nearest
             .filter(|end| piece < pieces && end.abs_diff(even) <= nearby)
             .unwrap_or(even);
@@ -128,7 +125,7 @@ mod tests {
     fn pieces_cover_all_rows_and_are_about_as_long() {
         for rows in 1..70 {
             for pieces in 1..10 {
-                let ranges = cut(&[rows], pieces);
+                let ranges = cut([rows].into_iter(), pieces);
                 assert_eq!(ranges.len(), pieces.min(rows));
                 let lengths = ranges.iter().map(ExactSizeIterator::len);
                 let (least, most) = (lengths.clone().min(), lengths.clone().max());
@@ -141,9 +138,9 @@ mod tests {
 
     #[test]
     fn a_piece_ends_with_a_job_where_one_ends_nearby() {
-        assert_eq!(cut(&[33, 31], 2), [0..33, 33..64]);
-        assert_eq!(cut(&[40, 24], 2), [0..32, 32..64]);
-        assert_eq!(cut(&[1; 8], 4), [0..2, 2..4, 4..6, 6..8]);
+        assert_eq!(cut([33, 31].into_iter(), 2), [0..33, 33..64]);
+        assert_eq!(cut([40, 24].into_iter(), 2), [0..32, 32..64]);
+        assert_eq!(cut([1; 8].into_iter(), 4), [0..2, 2..4, 4..6, 6..8]);
     }
 
     #[test]

@@ -228,7 +228,7 @@ impl<D: Device> Line<D> {
     ) -> Result<Option<Enqueued<'a, D>>, Error> {
         let began = Instant::now();
         let mut gathering = Duration::ZERO;
-        let ranges = micro::cut(&batch.member_rows(), path.pieces());
+        let ranges = micro::cut(batch.member_rows(), path.pieces());
         let keep = path == Path::Inline;
         let mut pieces = Vec::with_capacity(ranges.len());
         let gathered = || gathering = began.elapsed();

@@ -127,7 +127,8 @@ fn a_member_that_goes_before_its_batch_is_gathered_leaves_no_rows() {
     );
     let (gone, gone_answer) = Reply::channel();
     let (stays, _answer) = Reply::channel();
-    let jobs = vec![rig.job(2, 7, gone), rig.job(1, 8, stays)];
+    let jobs = [rig.job(2, 7, gone), rig.job(1, 8, stays)];
+    let jobs = jobs.into_iter().map(Box::new).collect();
     let depth = Arc::new(Depth::default());
     let mut batch = Batch::new(jobs, depth.enter());
     drop(gone_answer);
@@ -155,7 +156,7 @@ fn room_is_given_back_before_an_error_goes() {
     let depth = Arc::new(Depth::default());
     let seen = Arc::new(Seen(Arc::clone(&depth), AtomicUsize::new(usize::MAX)));
     let (reply, answer) = Reply::channel();
-    let batch = Batch::new(vec![rig.job(1, 7, reply)], depth.enter());
+    let batch = Batch::new(vec![Box::new(rig.job(1, 7, reply))], depth.enter());
     let waker = Waker::from(Arc::clone(&seen));
     let mut context = std::task::Context::from_waker(&waker);
     let mut answer = pin!(answer);

@@ -90,7 +90,7 @@ impl InferenceService {
         let answered = self.inference.begin(request, origin)?.answered().await?;
         let shares_memory = answered.shares_memory();
         let answer = Outgoing {
-            message: answered.collect().await?.into(),
+            message: answered.response().collect().await?.into(),
             shares_memory,
         };
         Ok(answer.send(answers))

@@ -10,7 +10,7 @@
 //! for what concerns it as a whole.
 
 use std::{
-    future::Future,
+    future,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -19,14 +19,14 @@ use forebay_proto::{
     InferRequest, InferResponse, Parameter, StreamReply,
     inference::{ModelInferRequest, ModelStreamInferResponse},
 };
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, Streaming};
 
 use super::{outbound::Outgoing, status};
 use crate::{
     error::Error,
-    inference::{Answered, Inference, Origin},
+    inference::{Inference, Origin, Response},
 };
 
 mod turns;
@@ -170,32 +170,32 @@ impl InferStream {
                 shares_memory,
             })
         };
-        Box::pin(async move {
-            let (final_flag, running) = match begun {
-                Ok(begun) => begun,
-                Err(error) => return Turn::Here(item(Err(error))),
-            };
-            let answered = match running.answered().await {
+        let (final_flag, running) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Box::pin(future::ready(Turn::Here(item(Err(error))))),
+        };
+        // Not an async block, which would have room for what runs twice.
+        Box::pin(running.answered().map(move |answered| {
+            let answered = match answered {
                 Ok(answered) => answered,
                 Err(error) => return Turn::Here(item(Err(error))),
             };
-            if answered.is_shelved() {
-                let collected = collect(answered, final_flag);
-                return Turn::Shelved(Box::pin(async move { item(collected.await) }));
+            let shares_memory = answered.shares_memory();
+            let finish = move |mut response: InferResponse| {
+                if final_flag {
+                    mark_final(&mut response);
+                }
+                (response, shares_memory)
+            };
+            match answered.response() {
+                Response::Here(response) => Turn::Here(item(Ok(finish(response)))),
+                Response::Shelved(collecting) => {
+                    let collected = collecting.map(move |response| item(response.map(finish)));
+                    Turn::Shelved(Box::pin(collected))
+                }
             }
-            Turn::Here(item(collect(answered, final_flag).await))
-        })
+        }))
     }
-}
-
-/// Returns the response, and whether it keeps memory of others'.
-async fn collect(answered: Answered, final_flag: bool) -> Result<(InferResponse, bool), Error> {
-    let shares_memory = answered.shares_memory();
-    let mut response = answered.collect().await?;
-    if final_flag {
-        mark_final(&mut response);
-    }
-    Ok((response, shares_memory))
 }
 
 /// Every answer here is the only one to its request.

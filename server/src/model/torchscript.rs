@@ -51,6 +51,8 @@ struct Plan {
     schema: Schema,
     /// For each argument the input that fills it.
     inputs: Vec<Option<usize>>,
+    /// For each output its place among what `forward` returns.
+    outputs: Vec<usize>,
     settings: Settings,
     pool: Pool,
     /// The form of instances on the host, where it was measured.
@@ -109,6 +111,7 @@ impl TorchScript {
         }
         let mut plan = Plan {
             file: file.to_owned(),
+            outputs: outputs::places(&signature.outputs),
             signature,
             schema,
             inputs,
@@ -296,7 +299,7 @@ impl Plan {
     ) -> Result<Vec<Placed>, Error> {
         let values = run(&self.arguments(inputs)?);
         let values = values.map_err(|text| Error::thrown(&text, location))?;
-        outputs::collect(&self.signature.outputs, values)
+        outputs::collect(&self.signature.outputs, &self.outputs, &values)
     }
 
     fn form(&self, location: Location) -> Form {

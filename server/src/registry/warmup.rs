@@ -169,7 +169,7 @@ impl Warmup<'_> {
                 let mut jobs = Vec::new();
                 for rows in self.parts(rows) {
                     let (job, answer) = self.job(item, rows).map_err(Stopped::Refused)?;
-                    jobs.push(job);
+                    jobs.push(Box::new(job));
                     answers.push(answer);
                 }
                 pipeline.warm(jobs);

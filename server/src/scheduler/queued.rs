@@ -11,7 +11,7 @@ use crate::{
 pub(super) struct Queued {
     pub(super) ticket: Ticket,
     /// Without inputs and permit while they are not here.
-    pub(super) job: Job,
+    pub(super) job: Box<Job>,
     tensors: Tensors,
 }
 
@@ -27,7 +27,7 @@ enum Tensors {
 }
 
 impl Queued {
-    pub(super) fn new(ticket: Ticket, job: Job) -> Self {
+    pub(super) fn new(ticket: Ticket, job: Box<Job>) -> Self {
         let tensors = Tensors::Here;
         Self {
             ticket,

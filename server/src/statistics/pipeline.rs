@@ -6,7 +6,10 @@
 //! too many, the oldest is added to the sum and everything before its end is closed. So memory is
 //! bounded, and a pass is counted short only if it comes later than [`OPEN`] gaps after it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use forebay_proto::inference::ForebayPipelineStatistics;
 
@@ -85,7 +88,7 @@ struct Union {
     /// Before this, nothing is counted any more.
     closed_until: Option<Instant>,
     /// Disjoint, in order.
-    open: Vec<(Instant, Instant)>,
+    open: VecDeque<(Instant, Instant)>,
 }
 
 impl Union {
@@ -96,14 +99,16 @@ impl Union {
         }
         let first = self.open.partition_point(|&(_, end)| end < began);
         let behind = self.open.partition_point(|&(begin, _)| begin <= ended);
-        let merged = match self.open.get(first..behind) {
-            Some([only]) => (began.min(only.0), ended.max(only.1)),
-            Some([one, .., other]) => (began.min(one.0), ended.max(other.1)),
-            _ => (began, ended),
-        };
-        self.open.splice(first..behind, [merged]);
-        if self.open.len() > OPEN {
-            let (began, ended) = self.open.remove(0);
+        if first == behind {
+            self.open.insert(first, (began, ended));
+        } else {
+            let (one, other) = (self.open[first], self.open[behind - 1]);
+            self.open[first] = (began.min(one.0), ended.max(other.1));
+            self.open.drain(first + 1..behind);
+        }
+        if self.open.len() > OPEN
+            && let Some((began, ended)) = self.open.pop_front()
+        {
             self.closed += ended - began;
             self.closed_until = Some(ended);
         }

@@ -1,7 +1,7 @@
 //! The elements of a libtorch tensor as bytes.
 
 use forebay_proto::DataType;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::ffi;
 
@@ -13,16 +13,22 @@ pub struct TorchBytes {
 }
 
 impl TorchBytes {
-    /// Wraps `tensor`, copying only where it is not contiguous or not on the CPU.
+    /// Wraps `tensor`, copying only where its elements do not lie on the CPU one behind the other.
     ///
     /// # Errors
     /// libtorch's, where the copy fails.
-    pub(crate) fn new(tensor: &Tensor) -> Result<Self, tch::TchError> {
+    pub(crate) fn new(tensor: &Tensor) -> Result<Self, TchError> {
+        if let Some(len) = ffi::dense_bytes(tensor) {
+            let tensor = tensor.shallow_clone();
+            return Ok(Self { tensor, len });
+        }
         let tensor = tensor
+            .f_detach()?
             .f_to_device(Device::Cpu)?
-            .f_contiguous()?
-            .f_detach()?;
-        let len = tensor.numel() * tensor.f_kind()?.elt_size_in_bytes();
+            .f_resolve_neg()?
+            .f_contiguous()?;
+        let len = ffi::dense_bytes(&tensor)
+            .ok_or_else(|| TchError::Torch("the tensor's elements are not in memory".to_owned()))?;
         Ok(Self { tensor, len })
     }
 }

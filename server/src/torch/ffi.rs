@@ -92,6 +92,7 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> *mut c_void;
     fn fb_tensor_is_shared(tensor: *const c_void) -> bool;
+    fn fb_tensor_is_dense(tensor: *const c_void, bytes: *mut usize) -> bool;
     fn fb_free_text(text: *mut c_char);
 }
 
@@ -298,7 +299,8 @@ pub(crate) fn tensor_over<T: AsRef<[u8]> + Send + 'static>(
     let owner = Box::into_raw(owner);
     let mut error = ptr::null_mut();
     // SAFETY: `data` points to memory that `owner` keeps alive until `drop_owner` is called, and
-    // holds as many elements as `dims` say, as was checked; `dims` and `error` live during the call.
+    // holds as many elements as `dims` say, as was checked; `dims` and `error` live during the call. The
+    // owner is the shim's from here on.
     let tensor = unsafe {
         fb_tensor_over(
             data,
@@ -311,7 +313,6 @@ pub(crate) fn tensor_over<T: AsRef<[u8]> + Send + 'static>(
         )
     };
     if tensor.is_null() {
-        drop_owner::<T>(owner.cast());
         return Err(told(error));
     }
     // SAFETY: the shim made a new `at::Tensor`, which from here on is this `Tensor`'s alone.
@@ -323,6 +324,14 @@ pub(crate) fn tensor_over<T: AsRef<[u8]> + Send + 'static>(
 pub(crate) fn is_shared(tensor: &Tensor) -> bool {
     // SAFETY: the tensor lives during the call, which only reads its counts.
     unsafe { fb_tensor_is_shared(tensor.as_ptr().cast()) }
+}
+
+/// Returns how many bytes the elements of `tensor` take, where they lie in the memory of the CPU as its shape
+/// says, with nothing between them.
+pub(super) fn dense_bytes(tensor: &Tensor) -> Option<usize> {
+    let mut bytes = 0;
+    // SAFETY: the tensor lives during the call, which only reads, as does the place for the number.
+    unsafe { fb_tensor_is_dense(tensor.as_ptr().cast(), &raw mut bytes) }.then_some(bytes)
 }
 
 /// Returns the memory of a contiguous CPU tensor of `len` bytes.

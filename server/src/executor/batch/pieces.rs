@@ -18,8 +18,8 @@ use crate::{
 
 impl Batch {
     /// Returns the rows of each member.
-    pub(in super::super) fn member_rows(&self) -> Vec<usize> {
-        self.members.iter().map(|member| member.rows).collect()
+    pub(in super::super) fn member_rows(&self) -> impl Iterator<Item = usize> + Clone {
+        self.members.iter().map(|member| member.rows)
     }
 
     /// Forgets members that are gone. Only before any row was gathered.
@@ -46,7 +46,7 @@ impl Batch {
         pool: &Pool,
     ) -> Result<Option<HostTensor>, Error> {
         let mut parts: Vec<(&Tensor, Range<usize>)> = Vec::new();
-        for (member, of_member) in overlaps(&self.member_rows(), rows) {
+        for (member, of_member) in overlaps(self.member_rows(), rows) {
             let member = &self.members[member];
             let input = member.job.as_ref().and_then(|job| job.inputs.get(index));
             if let Some(Some(input)) = input {
@@ -108,14 +108,13 @@ impl Batch {
         pool: &Pool,
         keep: &impl Fn(usize) -> K,
     ) -> Result<Vec<Vec<Tensor>>, Error> {
-        let member_rows = self.member_rows();
         // By member and output: its parts, in the order of pieces.
-        let mut parts: Vec<Vec<Vec<Tensor>>> = member_rows
-            .iter()
+        let mut parts: Vec<Vec<Vec<Tensor>>> = self
+            .member_rows()
             .map(|_| specs.iter().map(|_| Vec::new()).collect())
             .collect();
         for (rows, outputs) in pieces {
-            let (members, rows): (Vec<usize>, Vec<usize>) = overlaps(&member_rows, &rows)
+            let (members, rows): (Vec<usize>, Vec<usize>) = overlaps(self.member_rows(), &rows)
                 .map(|(member, rows)| (member, rows.len()))
                 .unzip();
             for (index, (output, spec)) in outputs.into_iter().zip(specs).enumerate() {
@@ -136,18 +135,18 @@ impl Batch {
 }
 
 /// Returns the members whose rows lie in `rows`, and which rows of theirs.
-fn overlaps(members: &[usize], rows: &Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+fn overlaps(
+    members: impl Iterator<Item = usize>,
+    rows: &Range<usize>,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
     let rows = rows.clone();
     let mut end = 0;
-    members
-        .iter()
-        .enumerate()
-        .filter_map(move |(index, &count)| {
-            let begin = end;
-            end += count;
-            let (from, to) = (begin.max(rows.start), end.min(rows.end));
-            (from < to).then(|| (index, from - begin..to - begin))
-        })
+    members.enumerate().filter_map(move |(index, count)| {
+        let begin = end;
+        end += count;
+        let (from, to) = (begin.max(rows.start), end.min(rows.end));
+        (from < to).then(|| (index, from - begin..to - begin))
+    })
 }
 
 /// Joins the parts of a job's output.

@@ -15,22 +15,29 @@ use crate::{
     torch::{self, DeviceTensor, Output, TorchBytes, datatype},
 };
 
-/// Finds each output of the configuration among `values`. An output whose memory the model kept is
-/// copied, since its next call may write to it.
-pub(super) fn collect(specs: &[TensorSpec], values: Vec<Output>) -> Result<Vec<Placed>, Error> {
-    let tensor = |(spec, place): (&TensorSpec, usize)| match values.get(place) {
-        Some(Output::Tensor(tensor)) => from_tensor(spec, tensor),
-        Some(Output::Texts { count, elements }) => {
-            from_texts(spec, *count, elements).map(Placed::Host)
-        }
-        Some(Output::Other) => Err(mismatch(spec, "no tensor", "a tensor")),
-        None => Err(mismatch(spec, "absent", "a tensor")),
-    };
-    specs.iter().zip(places(specs)).map(tensor).collect()
+/// Makes each output of the configuration of the value at its place. An output whose memory the model kept
+/// is copied, since its next call may write to it.
+pub(super) fn collect(
+    specs: &[TensorSpec],
+    places: &[usize],
+    values: &[Output],
+) -> Result<Vec<Placed>, Error> {
+    let mut outputs = Vec::with_capacity(specs.len());
+    for (spec, &place) in specs.iter().zip(places) {
+        outputs.push(match values.get(place) {
+            Some(Output::Tensor(tensor)) => from_tensor(spec, tensor)?,
+            Some(Output::Texts { count, elements }) => {
+                Placed::Host(from_texts(spec, *count, elements)?)
+            }
+            Some(Output::Other) => return Err(mismatch(spec, "no tensor", "a tensor")),
+            None => return Err(mismatch(spec, "absent", "a tensor")),
+        });
+    }
+    Ok(outputs)
 }
 
-/// Outputs are found by `__<index>` where all names have one, else by order.
-fn places(specs: &[TensorSpec]) -> Vec<usize> {
+/// Returns each output's place among the values: by `__<index>` where all names have one, else by order.
+pub(super) fn places(specs: &[TensorSpec]) -> Vec<usize> {
     all_places(specs, indexed).unwrap_or_else(|| (0..specs.len()).collect())
 }
 

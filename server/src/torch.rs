@@ -64,6 +64,21 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_those_of_the_numbers_though_a_mark_makes_them_negative() {
+        let parts = |numbers: &[f32]| Tensor::from_slice(numbers);
+        let imaginary = Tensor::complex(&parts(&[1.0]), &parts(&[2.0]))
+            .conj()
+            .imag();
+        // Of a single number the stride does not count.
+        assert!(imaginary.is_neg() && imaginary.is_contiguous());
+        let bytes = TorchBytes::new(&imaginary).unwrap();
+        assert_eq!(bytes.as_ref(), (-2.0_f32).to_le_bytes());
+        let plain = parts(&[3.0, 4.0]);
+        let bytes = TorchBytes::new(&plain).unwrap();
+        assert_eq!(bytes.as_ref().as_ptr(), plain.data_ptr().cast::<u8>());
+    }
+
+    #[test]
     fn a_view_of_little_of_its_memory_counts_as_shared_though_nothing_else_refers_to_it() {
         let rows = |rows: i64| {
             let whole = Tensor::zeros([8, 4], (Kind::Float, tch::Device::Cpu));

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    inference::{Inference, Origin},
+    inference::{Inference, Origin, Running},
     registry::Registry,
     telemetry::Parent,
     transport::Draining,
@@ -78,23 +78,42 @@ const NO_SHARED_MEMORY: &str =
 const NO_SETTINGS: &str =
     "this server takes its trace and log settings from its configuration only";
 
+/// A unary call whose request is queued.
+struct Begun {
+    id: String,
+    running: Running,
+    answers: Option<Answers>,
+}
+
 impl InferenceService {
-    /// Answers a unary call.
-    async fn answer(
-        &self,
-        message: ModelInferRequest,
-        origin: Origin,
-        answers: Option<&Answers>,
-    ) -> Result<ModelInferResponse, Error> {
-        let request = InferRequest::try_from(message)?;
-        let answered = self.inference.begin(request, origin)?.answered().await?;
-        let shares_memory = answered.shares_memory();
-        let answer = Outgoing {
-            message: answered.response().collect().await?.into(),
-            shares_memory,
-        };
-        Ok(answer.send(answers))
+    /// Queues the request of a unary call. Apart from what awaits it, which would else carry the message too.
+    fn begin(&self, request: Request<ModelInferRequest>) -> Result<Begun, Status> {
+        let (metadata, extensions, message) = request.into_parts();
+        let parent = Parent::from_headers(&metadata.into_headers());
+        let (message, origin) = receive(message, &extensions, parent)?;
+        let id = message.id.clone();
+        let running = InferRequest::try_from(message)
+            .map_err(Error::from)
+            .and_then(|request| self.inference.begin(request, origin))
+            .map_err(|error| status::of_request(&id, &error))?;
+        let answers = extensions.get().cloned();
+        Ok(Begun {
+            id,
+            running,
+            answers,
+        })
     }
+}
+
+/// Answers a unary call.
+async fn answer(running: Running, answers: Option<Answers>) -> Result<ModelInferResponse, Error> {
+    let answered = running.answered().await?;
+    let shares_memory = answered.shares_memory();
+    let answer = Outgoing {
+        message: answered.response().collect().await?.into(),
+        shares_memory,
+    };
+    Ok(answer.send(answers.as_ref()))
 }
 
 #[tonic::async_trait]
@@ -175,13 +194,15 @@ impl GrpcInferenceService for InferenceService {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
-        let (metadata, extensions, message) = request.into_parts();
-        let parent = Parent::from_headers(&metadata.into_headers());
-        let (message, origin) = receive(message, &extensions, parent)?;
-        let id = message.id.clone();
-        let response = self.answer(message, origin, extensions.get()).await;
-        let response = response.map_err(|error| status::of_request(&id, &error))?;
-        Ok(Response::new(response))
+        let Begun {
+            id,
+            running,
+            answers,
+        } = self.begin(request)?;
+        match answer(running, answers).await {
+            Ok(response) => Ok(Response::new(response)),
+            Err(error) => Err(status::of_request(&id, &error)),
+        }
     }
 
     async fn model_stream_infer(

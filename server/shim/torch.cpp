@@ -13,7 +13,6 @@
 #include <string>
 #include <unordered_set>
 #include <utility>
-#include <vector>
 
 #ifdef __GLIBC__
 #include <malloc.h>

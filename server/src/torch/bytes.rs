@@ -13,7 +13,8 @@ pub struct TorchBytes {
 }
 
 impl TorchBytes {
-    /// Wraps `tensor`, copying only where its elements do not lie on the CPU one behind the other.
+    /// Wraps `tensor`, copying only where its elements do not lie on the CPU one behind the other. Else it shares
+    /// the tensor, which nobody may write to or resize from then on.
     ///
     /// # Errors
     /// libtorch's, where the copy fails.

@@ -341,7 +341,8 @@ pub(super) fn tensor_bytes(tensor: &Tensor, len: usize) -> &[u8] {
         return &[];
     }
     // SAFETY: a contiguous tensor of `len` bytes begins at `data` and lives as long as the borrow;
-    // `TorchBytes` is made of tensors that no model holds any more, and never hands them out.
+    // `TorchBytes` is made of tensors that no model holds any more, and that nobody writes to or resizes
+    // through another handle; it never hands them out.
     unsafe { std::slice::from_raw_parts(data, len) }
 }
 

@@ -205,6 +205,7 @@ fn receive_inputs(
     let mut tensors = Vec::with_capacity(expected);
     for input in inputs {
         check_name("input name", &input.name)?;
+        // Most requests have one input, which can be nobody's double.
         if expected > 1 && !names.insert(input.name.clone()) {
             return Err(ProtocolError::Duplicate {
                 what: "input",

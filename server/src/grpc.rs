@@ -16,6 +16,7 @@ use crate::{
 pub mod admission_body;
 pub mod deadline;
 mod describe;
+mod direct;
 mod health;
 mod metadata;
 pub mod outbound;
@@ -50,12 +51,13 @@ where
     let inference = GrpcInferenceServiceServer::new(service)
         .max_decoding_message_size(DECODE_LIMIT)
         .max_encoding_message_size(usize::MAX);
-    let mut routes = Routes::new(inference).add_service(health.service());
+    let mut routes = Routes::new(health.service());
     for reflection in metadata::reflection() {
         routes = reflection(routes);
     }
     let outbound = outbound::OutboundLayer::new(budget.clone(), admission);
-    let admitted = admission_body::AdmissionLayer::new(budget, pool, admission).layer(routes);
+    let admitted = admission_body::AdmissionLayer::new(budget, pool, admission)
+        .layer(direct::Direct::new(inference, routes));
     let guarded = deadline::DeadlineLayer.layer(panic::PanicLayer.layer(admitted));
     // Outermost, so that no deadline ends a message in its middle.
     outbound.layer(guarded)

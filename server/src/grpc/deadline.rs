@@ -85,9 +85,16 @@ where
             .insert(Deadline(limit.at.into_std()));
         let response = self.inner.call(request);
         Box::pin(async move {
-            match tokio::time::timeout_at(limit.at, response).await {
-                Ok(response) => Ok(response?.map(|inner| body::limited(Body::new(inner), limit))),
-                Err(_) => Ok(limit.passed().into_http()),
+            // In a box, as it goes on to the body.
+            let mut timer = Box::pin(tokio::time::sleep_until(limit.at));
+            tokio::select! {
+                biased;
+                response = response => {
+                    let (head, inner) = response?.into_parts();
+                    let body = body::limited(Body::new(inner), limit, timer);
+                    Ok(Response::from_parts(head, body))
+                }
+                () = &mut timer => Ok(limit.passed().into_http()),
             }
         })
     }

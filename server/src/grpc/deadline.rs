@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
+use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
@@ -94,7 +95,8 @@ where
                     let body = body::limited(Body::new(inner), limit, timer);
                     Ok(Response::from_parts(head, body))
                 }
-                () = &mut timer => Ok(limit.passed().into_http()),
+                // However much the call does in a turn.
+                () = unconstrained(timer.as_mut()) => Ok(limit.passed().into_http()),
             }
         })
     }

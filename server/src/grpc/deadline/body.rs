@@ -1,8 +1,8 @@
 //! A response body that ends at the call's deadline.
 //!
 //! A peer that does not read keeps hyper from asking the body for more, so the body cannot watch
-//! the clock by itself: the timer's waker drops what it holds when the time comes, asked or not. A task
-//! for that would be made, queued and ended for each call, nearly all of which end in time.
+//! the clock by itself: what it holds is dropped when the time comes, asked or not. The timer's waker
+//! starts a task for that, and not each call, nearly all of which end in time.
 
 use std::future::Future;
 use std::mem::replace;
@@ -75,21 +75,22 @@ enum Content {
     Ended,
 }
 
+/// Wakes a reader when dropped.
+#[derive(Debug)]
+struct Reader(Waker);
+
 impl Cut {
-    /// Drops what is left of the body.
+    /// Drops what is left of the body, and then tells its reader.
     fn cut(&self) {
         let mut state = self.lock();
         if !matches!(state.content, Content::Open(_)) {
             return;
         }
         let rest = replace(&mut state.content, Content::Cut);
-        let reader = state.reader.take();
+        // Told also where a handler panics at its end.
+        let _reader = state.reader.take().map(Reader);
         drop(state);
-        // What a handler does at its end is not done in the runtime's clockwork.
-        drop(self.runtime.spawn(async move { drop(rest) }));
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        drop(rest);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -101,8 +102,16 @@ impl Wake for Cut {
     fn wake(self: Arc<Self>) {
         // Timers also wake when their runtime ends.
         if Instant::now() >= self.limit.at {
-            self.cut();
+            // All timers and sockets of the runtime wait for whoever calls this, and the body may be in use.
+            let runtime = self.runtime.clone();
+            drop(runtime.spawn(async move { self.cut() }));
         }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.wake_by_ref();
     }
 }
 
@@ -140,5 +149,78 @@ impl http_body::Body for LimitedBody {
             Content::Cut => false,
             Content::Ended => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use http_body_util::BodyExt as _;
+    use tokio::time::sleep_until;
+
+    use super::*;
+
+    /// A body that never yields anything, and tells when it was dropped.
+    struct Silent(Arc<AtomicBool>);
+
+    impl http_body::Body for Silent {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Pending
+        }
+    }
+
+    impl Drop for Silent {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns a body that is cut in `time`, and whether what it was made of is gone.
+    fn silent(time: Duration) -> (Body, Arc<AtomicBool>) {
+        let gone = Arc::new(AtomicBool::new(false));
+        let limit = Limit {
+            at: Instant::now() + time,
+            timeout: time,
+        };
+        let inner = Body::new(Silent(Arc::clone(&gone)));
+        let body = limited(inner, limit, Box::pin(sleep_until(limit.at)));
+        (body, gone)
+    }
+
+    async fn status(body: &mut Body) -> String {
+        let trailers = body.frame().await.unwrap().unwrap().into_trailers();
+        let status = trailers.unwrap()["grpc-status"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(body.frame().await.is_none());
+        status
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_is_told_once_the_rest_is_gone() {
+        for time in [Duration::ZERO, Duration::from_secs(1)] {
+            let (mut body, gone) = silent(time);
+            assert_eq!(status(&mut body).await, "4");
+            assert!(gone.load(Ordering::Relaxed), "{time:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_reads_is_gone_at_the_deadline_and_not_before() {
+        let (mut body, gone) = silent(Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(990)).await;
+        assert!(!gone.load(Ordering::Relaxed));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(gone.load(Ordering::Relaxed));
+        assert_eq!(status(&mut body).await, "4");
     }
 }

@@ -91,13 +91,14 @@ pub(crate) fn command(
         interrupt,
     };
     let mut contest = prepare(&setup, &peers, arena)?;
-    let load_average = cores::load_average();
+    let (load_average, idling) = (cores::load_average(), cores::idling());
     announce(&cells.run, &peers, length, &cores)?;
 
     let default = setup.folder.with_extension("json");
     let mut record = Record {
         cores,
         load_average,
+        idling,
         length,
         peers,
         starts: contest.starts(length.rounds)?,
@@ -185,12 +186,13 @@ fn announce(cells: &[Cell], peers: &[Peer], length: Length, cores: &Cores) -> Re
     let starts = A_START * u32::try_from(peers.len() + 1).unwrap_or(u32::MAX);
     let total = (cells.iter().map(one).sum::<Duration>() + starts) * rounds;
     say(format_args!(
-        "{} cells, {} rounds of at least {:?}: about {} min; server on cores {:?}, client on cores {:?}",
+        "{} cells, {} rounds of at least {:?}: about {} min; server on cores {:?}, client on cores {:?}; idle cores: {}",
         cells.len(),
         length.rounds,
         length.window,
         total.as_secs().div_ceil(60),
         cores.server,
-        cores.client
+        cores.client,
+        cores::idling().as_deref().unwrap_or("unknown"),
     ))
 }

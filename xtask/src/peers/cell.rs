@@ -169,11 +169,11 @@ impl Cell {
     }
 
     /// Returns how long a run must be where `least` is enough for quick models: with 64 in flight,
-    /// an answer of the slow ones takes seconds.
+    /// an answer of the slowest takes three seconds.
     pub(crate) fn window(self, least: Duration) -> Duration {
         match (self.load, self.concurrency) {
-            (Load::ResNet18, 64) => least * 10,
-            (Load::Encoder, 64) | (Load::ResNet18, 8) => least * 3,
+            (Load::ResNet18, 64) => least * 4,
+            (Load::ResNet18, 8) => least * 2,
             _ => least,
         }
     }

@@ -51,6 +51,21 @@ pub(crate) fn load_average() -> Option<String> {
     Some(parts.join(" "))
 }
 
+/// Returns what the kernel does with a core that has nothing to run, as in `haltpoll, 200000 ns`.
+///
+/// In a virtual machine a core that halts leaves the guest, and so does whoever wakes it. A guest may
+/// look for work for a while before it halts, which the `haltpoll` governor does for up to
+/// `guest_halt_poll_ns`; the governor alone does not say how long.
+pub(crate) fn idling() -> Option<String> {
+    let read = |path: &str| Some(fs::read_to_string(path).ok()?.trim().to_owned());
+    let governor = read("/sys/devices/system/cpu/cpuidle/current_governor")?;
+    let polls = read("/sys/module/haltpoll/parameters/guest_halt_poll_ns");
+    Some(match polls.filter(|_| governor == "haltpoll") {
+        Some(ns) => format!("{governor}, {ns} ns"),
+        None => governor,
+    })
+}
+
 /// Starts `command` on `cores`.
 pub(crate) fn spawn_on(cores: &[usize], command: &mut Command) -> Result<Child> {
     let start = || -> Result<Child> {

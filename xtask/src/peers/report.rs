@@ -26,6 +26,8 @@ pub(super) struct Record {
     pub(super) cores: Cores,
     /// The system's load before the first run: whether the machine was quiet.
     pub(super) load_average: Option<String>,
+    /// What idle cores do, which every wake-up depends on.
+    pub(super) idling: Option<String>,
     pub(super) length: Length,
     /// The peers that were chosen.
     pub(super) peers: Vec<Peer>,
@@ -55,6 +57,7 @@ impl Record {
             "schema": "forebay-peers/1",
             "cores": { "client": self.cores.client, "server": self.cores.server },
             "load_average_before": self.load_average,
+            "idle_cores": self.idling,
             "rounds": self.length.rounds,
             "window_s": self.length.window.as_secs_f64(),
             "starts": self.starts,

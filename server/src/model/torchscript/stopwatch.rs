@@ -63,8 +63,8 @@ impl Stopwatch {
         number(self.faults.as_ref(), minor_faults).unwrap_or(0)
     }
 
-    /// Returns what it takes to touch a new page: the least of some tries, or nothing where they get
-    /// memory that was used before.
+    /// Returns what it takes to touch a new page: the least of some tries. One that gets memory that was
+    /// used before tells nothing.
     fn measure_a_fault(&self) -> Duration {
         // All are held until the last is measured, so that none gets another's.
         let mut held = Vec::with_capacity(SAMPLES);
@@ -79,7 +79,7 @@ impl Stopwatch {
             let (memory, took) = self.time(touch);
             held.push(memory);
             let faults = u32::try_from(self.faults().saturating_sub(before)).unwrap_or(u32::MAX);
-            tries.push(took.checked_div(faults).unwrap_or_default());
+            tries.extend(took.checked_div(faults));
         }
         tries.into_iter().min().unwrap_or_default()
     }

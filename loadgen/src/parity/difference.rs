@@ -6,7 +6,7 @@ use forebay_client::{DataType, Tensor, tensor};
 /// The largest difference between two answers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Difference {
-    /// As a part of the output's largest magnitude. Infinite where a value is not a number, or one
+    /// As a part of the output's largest finite magnitude. Infinite where a value is not a number, or one
     /// is infinite and the other is not.
     pub part: f64,
     /// The output that differs so.
@@ -56,7 +56,8 @@ impl Difference {
             right.shape()
         );
         let (tested, right) = (values(tested)?, values(right)?);
-        let magnitude = right.iter().map(|value| value.abs()).fold(0.0, f64::max);
+        let finite = right.iter().filter(|value| value.is_finite());
+        let magnitude = finite.map(|value| value.abs()).fold(0.0, f64::max);
         let pairs = tested.iter().zip(&right);
         let part = pairs.map(|(tested, right)| match (tested - right).abs() {
             _ if tested == right => 0.0,
@@ -113,6 +114,14 @@ mod tests {
         assert_eq!(part(&[f32::NAN, 0.0], &[1.0, 0.0]), f64::INFINITY);
         assert_eq!(part(&[f32::INFINITY], &[1.0]), f64::INFINITY);
         assert_eq!(part(&[f32::INFINITY], &[f32::INFINITY]), 0.0);
+    }
+
+    #[test]
+    fn an_infinity_hides_no_difference_of_others() {
+        let masked = [f32::NEG_INFINITY, 1.0, 2.0];
+        assert_eq!(part(&masked, &masked), 0.0);
+        assert_eq!(part(&[f32::NEG_INFINITY, 1.0, 3.0], &masked), 0.5);
+        assert_eq!(part(&[f32::INFINITY, 1.0, 2.0], &masked), f64::INFINITY);
     }
 
     #[test]

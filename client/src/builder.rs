@@ -2,6 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::client::Client;
@@ -15,7 +16,17 @@ const MIN_CONNECTION_WINDOW: u32 = STREAMS_PER_CONNECTION_WINDOW * DEFAULT_STREA
 /// Frames of replies, which are 16 KiB where nothing is said: each costs both ends a call. Each is held
 /// whole before it is read, and with larger ones single calls of 1 MiB were slower under glibc.
 const MAX_FRAME_BYTES: u32 = 128 * 1024;
-const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Servers of grpc-core, Triton among them, close a connection that is pinged more often than every
+/// 300 seconds (`GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS`).
+const DEFAULT_PING_INTERVAL: Duration = Duration::from_secs(330);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// The kernel's probes of a connection on which nothing moves. No server sees them.
+const PROBE_AFTER: Duration = Duration::from_secs(20);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: u32 = 2;
+/// How long bytes may lie without an acknowledgement; kernels wait for a quarter of an hour and more.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(40);
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +69,7 @@ pub struct Builder {
     endpoint: String,
     connections: usize,
     connect_timeout: Duration,
+    ping_interval: Duration,
     stream_window: u32,
     max_message_bytes: usize,
 }
@@ -68,6 +80,7 @@ impl Builder {
             endpoint,
             connections: 1,
             connect_timeout: Duration::from_secs(10),
+            ping_interval: DEFAULT_PING_INTERVAL,
             stream_window: DEFAULT_STREAM_WINDOW,
             max_message_bytes: MAX_31_BITS as usize,
         }
@@ -83,6 +96,18 @@ impl Builder {
     /// Sets how long one connection may take to be made. Defaults to 10 seconds.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets for how long the server may say nothing, while a call or a stream is open, until it is
+    /// pinged; without an answer within 20 seconds the connection is lost then. A process that hangs is
+    /// found so: a machine that has gone is found by the kernel, within some 40 seconds.
+    ///
+    /// Defaults to 330 seconds, since servers of grpc-core, such as Triton, close connections that are
+    /// pinged more often than every 300 (`too_many_pings`). Forebay takes any; at least a second is
+    /// waited.
+    pub fn with_ping_interval(mut self, interval: Duration) -> Self {
+        self.ping_interval = interval;
         self
     }
 
@@ -111,7 +136,7 @@ impl Builder {
         let mut streams = Vec::with_capacity(self.connections);
         for _ in 0..self.connections {
             calls.push(self.reach(&endpoint).await?);
-            streams.push(endpoint.connect_lazy());
+            streams.push(endpoint.connect_with_connector_lazy(connector()));
         }
         Ok(Client::new(calls, streams, self.max_message_bytes))
     }
@@ -156,21 +181,31 @@ impl Builder {
             .initial_stream_window_size(self.stream_window)
             .initial_connection_window_size(connection_window)
             .max_frame_size(MAX_FRAME_BYTES)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true)
+            .http2_keep_alive_interval(self.ping_interval.max(Duration::from_secs(1)))
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(false)
             .user_agent(concat!("forebay-client/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| invalid(Some(error.into())))
     }
 
     async fn reach(&self, endpoint: &Endpoint) -> Result<Channel, ConnectError> {
-        endpoint
-            .connect()
-            .await
-            .map_err(|error| ConnectError::Unreachable {
-                endpoint: self.endpoint.clone(),
-                source: error.into(),
-            })
+        let connecting = endpoint.connect_with_connector(connector());
+        connecting.await.map_err(|error| ConnectError::Unreachable {
+            endpoint: self.endpoint.clone(),
+            source: error.into(),
+        })
     }
+}
+
+/// Returns what makes the TCP connections. tonic's own does not bound how long bytes may lie without
+/// an acknowledgement.
+fn connector() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(PROBE_AFTER));
+    tcp.set_keepalive_interval(Some(PROBE_INTERVAL));
+    tcp.set_keepalive_retries(Some(PROBES));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    tcp
 }

@@ -11,6 +11,8 @@ mod example;
 #[cfg(test)]
 mod flow;
 #[cfg(test)]
+mod keepalive;
+#[cfg(test)]
 mod large;
 #[cfg(test)]
 mod scripted;

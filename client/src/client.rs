@@ -11,8 +11,9 @@ use std::{
 use forebay_proto::{
     InferResponse,
     inference::{
-        ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ModelStatisticsRequest,
-        RepositoryIndexRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
+        ModelConfigRequest, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest,
+        ModelStatisticsRequest, RepositoryIndexRequest, ServerLiveRequest, ServerMetadataRequest,
+        ServerReadyRequest,
     },
     pieces::Aside,
 };
@@ -21,7 +22,7 @@ use tonic::transport::Channel;
 use crate::{
     builder::{Builder, ConnectError},
     error::{CallError, Fault, InferError},
-    metadata::{ModelIndex, ModelMetadata, ServerMetadata},
+    metadata::{ModelConfig, ModelIndex, ModelMetadata, ServerMetadata},
     reply::{Reply, Timings},
     request::Request,
     session::{Session, StreamOptions, check_message_size},
@@ -152,6 +153,19 @@ impl Client {
             self.service().model_metadata(request).await,
         )?
         .try_into()
+    }
+
+    /// Returns how `model` is configured, in the version that the server prefers.
+    ///
+    /// # Errors
+    /// The call failed; it is one of Triton's extensions, which other servers may lack.
+    pub async fn model_config(&self, model: impl Into<String>) -> Result<ModelConfig, CallError> {
+        let request = ModelConfigRequest {
+            name: model.into(),
+            ..Default::default()
+        };
+        let response = message("ModelConfig", self.service().model_config(request).await)?;
+        Ok(response.config.unwrap_or_default().into())
     }
 
     /// Returns what each version of `model` has done; of all models, if `model` is "".

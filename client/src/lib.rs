@@ -36,7 +36,7 @@ pub use client::Client;
 pub use code::Code;
 pub use error::{CallError, InferError};
 pub use forebay_proto::{DataType, Parameter, Parameters, ProtocolError, Shape, Tensor};
-pub use metadata::{ModelIndex, ModelMetadata, ServerMetadata, TensorMetadata};
+pub use metadata::{ModelConfig, ModelIndex, ModelMetadata, ServerMetadata, TensorMetadata};
 pub use reply::{Reply, ServerTimings, Timings};
 pub use request::Request;
 pub use session::{Permit, Session, StreamOptions, Ticket};

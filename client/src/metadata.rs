@@ -3,7 +3,7 @@
 use forebay_proto::{
     DataType,
     inference::{
-        ModelMetadataResponse, ServerMetadataResponse, model_metadata_response,
+        self, ModelMetadataResponse, ServerMetadataResponse, model_metadata_response,
         repository_index_response,
     },
 };
@@ -34,6 +34,16 @@ pub struct ModelMetadata {
     pub inputs: Vec<TensorMetadata>,
     /// The outputs it makes.
     pub outputs: Vec<TensorMetadata>,
+}
+
+/// What a model's configuration says that concerns its callers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModelConfig {
+    /// The model.
+    pub name: String,
+    /// Rows of a request at most; 0 where inputs have no batch dimension.
+    pub max_batch_size: u32,
 }
 
 /// One input or output of a model.
@@ -103,6 +113,15 @@ impl TryFrom<model_metadata_response::TensorMetadata> for TensorMetadata {
                 tensor: tensor.name,
                 datatype: tensor.datatype,
             }),
+        }
+    }
+}
+
+impl From<inference::ModelConfig> for ModelConfig {
+    fn from(config: inference::ModelConfig) -> Self {
+        Self {
+            name: config.name,
+            max_batch_size: config.max_batch_size.try_into().unwrap_or_default(),
         }
     }
 }

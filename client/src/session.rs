@@ -120,6 +120,11 @@ impl Session {
         Ok(self.reserve(request.bytes()).await?.submit(request))
     }
 
+    /// Returns whether the stream has ended, so that requests need a new session.
+    pub fn has_ended(&self) -> bool {
+        self.handle.shared.has_ended()
+    }
+
     /// Tells the server that no more requests come, and waits until all are answered and the stream
     /// has ended. Permits that were not used yet can no longer be submitted.
     ///

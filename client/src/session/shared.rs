@@ -159,6 +159,11 @@ impl Shared {
         }
     }
 
+    /// Returns whether the session has ended. It has before any ticket reports that it did.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.books().ledger.outcome().is_some()
+    }
+
     /// Waits until the session has ended, and returns how.
     pub(crate) async fn ended(&self) -> Result<(), InferError> {
         // The sender lives as long as this borrow, so waiting cannot fail.

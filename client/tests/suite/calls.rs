@@ -20,6 +20,7 @@ async fn tells_what_the_server_says_of_itself_and_its_models() {
     let metadata = client.model_metadata("m").await.unwrap();
     assert_eq!(metadata.inputs[0].datatype, DataType::Fp32);
     assert_eq!(metadata.outputs[0].shape, [-1, 3]);
+    assert_eq!(client.model_config("m").await.unwrap().max_batch_size, 8);
     let statistics = client.model_statistics("m").await.unwrap();
     assert_eq!(statistics[0].queue.total, Duration::from_nanos(2500));
     let statistics = client.statistics("m").await.unwrap();

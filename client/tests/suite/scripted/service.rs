@@ -131,6 +131,17 @@ impl GrpcInferenceService for Scripted {
         }))
     }
 
+    async fn model_config(&self, call: Request<ModelConfigRequest>) -> Answer<ModelConfigResponse> {
+        let config = ModelConfig {
+            name: call.into_inner().name,
+            max_batch_size: 8,
+            ..Default::default()
+        };
+        Ok(Response::new(ModelConfigResponse {
+            config: Some(config),
+        }))
+    }
+
     async fn model_statistics(
         &self,
         call: Request<ModelStatisticsRequest>,
@@ -216,7 +227,6 @@ impl GrpcInferenceService for Scripted {
     }
 
     unimplemented_calls! {
-        model_config(ModelConfigRequest) -> ModelConfigResponse;
         repository_model_load(RepositoryModelLoadRequest) -> RepositoryModelLoadResponse;
         repository_model_unload(RepositoryModelUnloadRequest) -> RepositoryModelUnloadResponse;
         system_shared_memory_status(SystemSharedMemoryStatusRequest) -> SystemSharedMemoryStatusResponse;

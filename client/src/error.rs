@@ -148,6 +148,9 @@ impl InferError {
 
     /// Returns whether it is certain that the server did not execute the request, so that sending
     /// it again cannot execute it twice. Matters for models that keep state between requests.
+    ///
+    /// That takes the server's word. A proxy between may answer [`Code::Unavailable`] for a server that
+    /// has executed the request: it has to retry by rules of its own, or none.
     pub fn has_no_side_effects(&self) -> bool {
         match self {
             Self::Failed { code, .. } => code.meaning().unexecuted,

@@ -109,6 +109,17 @@ pub enum Error {
         /// What the device says.
         reason: String,
     },
+    /// The device had too little memory for a request of a sequence, which may have changed the
+    /// sequence's state by then.
+    #[error(
+        "model '{model}' found too little memory on its device within a sequence, whose state is unknown now: {reason}; begin the sequence anew"
+    )]
+    SequenceMemory {
+        /// The model.
+        model: String,
+        /// What the device says.
+        reason: String,
+    },
     /// The model's device, or what parks its requests, has failed, while the request was queued or
     /// before.
     #[error("model '{model}' is not at ready state: {reason}")]

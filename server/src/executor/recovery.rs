@@ -158,10 +158,14 @@ impl<D: Device> Line<D> {
 
 /// Tells the jobs of a batch that the device has too little memory for them.
 fn exhausted(batch: Batch, cause: &Error) {
-    let error = Error::DeviceMemory {
-        model: batch.model().to_owned(),
-        rows: batch.rows(),
-        reason: cause.to_string(),
+    let (model, reason) = (batch.model().to_owned(), cause.to_string());
+    let error = match batch.life() {
+        Some(_) => Error::SequenceMemory { model, reason },
+        None => Error::DeviceMemory {
+            model,
+            rows: batch.rows(),
+            reason,
+        },
     };
     batch.fail(&error);
 }

@@ -28,6 +28,8 @@ pub fn code(error: &Error) -> Code {
             admission::Error::TooLarge { .. } | admission::Error::Exhausted { .. },
         )
         | Error::DeviceMemory { .. } => Code::ResourceExhausted,
+        // Not as above, which tells clients that nothing was executed.
+        Error::SequenceMemory { .. } => Code::Aborted,
         Error::Device(error) if error.is_out_of_memory() => Code::ResourceExhausted,
         Error::Device(error) if error.is_final() => Code::Unavailable,
         Error::Spill(_) => Code::DataLoss,

@@ -235,7 +235,7 @@ impl From<Error> for Stopped {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
-            Error::DeviceMemory { .. } => Self::NoMemory(text),
+            Error::DeviceMemory { .. } | Error::SequenceMemory { .. } => Self::NoMemory(text),
             Error::DeviceLost { .. } => Self::DeviceLost(text),
             Error::Device(cause) if cause.is_final() => Self::DeviceLost(text),
             _ => Self::Refused(text),

@@ -72,6 +72,8 @@ pub(super) struct Room {
     pub(super) flight: bool,
     /// Whether one of its own buffers is free.
     pub(super) bounce: bool,
+    /// Whether it may answer from memory.
+    pub(super) recall: bool,
     pub(super) now: Instant,
 }
 
@@ -118,7 +120,7 @@ pub(super) struct Disk {
     writes: VecDeque<Part>,
     /// Its thread was woken since it last looked for something to start.
     rung: bool,
-    /// Counts starts, for the writes' share.
+    /// Counts starts, for the shares of writes and of what is read ahead.
     turn: u64,
     /// The file system gave no more room; not asked again before.
     full_until: Option<Instant>,
@@ -185,6 +187,8 @@ pub(super) struct Core {
 
 /// Every how many starts a write has its turn before the reads.
 const WRITE_TURN: u64 = 4;
+/// Every how many starts a read that nobody waits for yet has its turn: somebody may by then.
+const PREFETCH_TURN: u64 = 8;
 
 impl Core {
     pub(super) fn new(config: Config, disks: Vec<Disk>, in_place: bool) -> Self {
@@ -213,17 +217,21 @@ impl Core {
     /// Returns what the thread of a directory is to do next.
     pub(super) fn pick(&mut self, dir: usize, room: Room) -> Option<Start> {
         self.disks[dir].rung = false;
-        let recall = self.pick_recall(dir);
+        let recall = room.recall.then(|| self.pick_recall(dir)).flatten();
         if recall.is_some() || !room.flight {
             return recall;
         }
-        let writes_first = self.disks[dir].turn % WRITE_TURN == WRITE_TURN - 1;
+        let turn = self.disks[dir].turn;
+        let writes_first = turn % WRITE_TURN == WRITE_TURN - 1;
+        let prefetch_first = turn % PREFETCH_TURN == PREFETCH_TURN - 3;
         let write = |core: &mut Self| core.pick_write(dir, room);
+        let prefetch = |core: &mut Self| core.pick_read(dir, Class::Prefetch, room);
         let start = writes_first
             .then(|| write(self))
             .flatten()
+            .or_else(|| prefetch_first.then(|| prefetch(self)).flatten())
             .or_else(|| self.pick_read(dir, Class::Demand, room))
-            .or_else(|| self.pick_read(dir, Class::Prefetch, room))
+            .or_else(|| prefetch(self))
             .or_else(|| write(self));
         if start.is_some() {
             self.disks[dir].turn += 1;

@@ -40,9 +40,11 @@ pub(crate) trait Files: Send {
 
 /// Bytes in flight for one directory at most.
 const FLIGHT_BYTES: u64 = 64 << 20;
+/// The least segment, where there is no room for a whole one: a file for less would be one of many.
+const LEAST_SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes after which operations are submitted, though more are to come: while their checksums are
 /// computed the disk has something to do. Also those after which a thread goes from what starts to
-/// what has arrived, and back.
+/// what has arrived, and back, and those that it answers from memory before it looks at the disk.
 const SUBMIT_BYTES: u64 = 2 << 20;
 /// Buffers of a thread's own, of one piece each, at most.
 const BOUNCES: usize = 16;
@@ -61,6 +63,8 @@ pub(super) struct Driver {
     pushed_bytes: u64,
     /// Bytes that were pushed or copied since what has arrived had its turn.
     moved_bytes: u64,
+    /// Bytes that were answered from memory since the disk had its turn.
+    copied_bytes: u64,
     /// What was read and is not looked at yet.
     arrived: VecDeque<Arrived>,
     next_op: u64,
@@ -108,6 +112,7 @@ impl Driver {
             flight_bytes: 0,
             pushed_bytes: 0,
             moved_bytes: 0,
+            copied_bytes: 0,
             arrived: VecDeque::new(),
             next_op: 0,
             bounces,
@@ -131,7 +136,10 @@ impl Driver {
                 return;
             }
             let next = self.delayed.iter().map(|(at, _)| *at).min();
-            let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
+            let timeout = match self.may_copy() {
+                true => next.map(|at| at.saturating_duration_since(Instant::now())),
+                false => Some(Duration::ZERO),
+            };
             self.pushed_bytes = 0;
             self.engine.wait(timeout, &mut done);
             for done in done.drain(..) {
@@ -140,9 +148,16 @@ impl Driver {
         }
     }
 
-    /// Starts what there is to start; where something has arrived, not all of it at once.
+    /// Returns whether answers from memory leave the disk its turn.
+    fn may_copy(&self) -> bool {
+        self.copied_bytes < SUBMIT_BYTES
+    }
+
+    /// Starts what there is to start; where something has arrived, not all of it at once, and of answers
+    /// from memory never all, as there may be more of them without end.
     fn start_some(&mut self) {
         self.moved_bytes = 0;
+        self.copied_bytes = 0;
         while self.moved_bytes < SUBMIT_BYTES || self.arrived.is_empty() {
             self.free_bounce();
             let Some(start) = self.pick() else {
@@ -166,6 +181,7 @@ impl Driver {
             flight: self.flights.len() < self.engine.depth()
                 && self.flight_bytes + piece <= FLIGHT_BYTES,
             bounce: !self.bounces.is_empty(),
+            recall: self.may_copy(),
             now: Instant::now(),
         };
         self.shared.with(|core| {
@@ -193,20 +209,26 @@ impl Driver {
             Start::Copy { read, len, lent } => {
                 self.submit();
                 self.moved_bytes += len as u64;
+                self.copied_bytes += len as u64;
                 self.copy(read, len, lent);
             }
         }
     }
 
+    /// Makes a segment of `bytes` bytes, or of what the file system can spare of them.
     fn grow(&mut self, bytes: u64) -> io::Result<u64> {
         let free = self.files.free_bytes()?;
-        if free < bytes.saturating_add(self.min_free_bytes) {
+        let spare = free.saturating_sub(self.min_free_bytes);
+        let least = bytes.min(LEAST_SEGMENT_BYTES);
+        if spare < least {
             let text = format!(
-                "{free} bytes are free: a segment of {bytes} would leave less than {}",
+                "{free} bytes are free: a segment of {least} would leave less than {}",
                 self.min_free_bytes
             );
             return Err(io::Error::new(io::ErrorKind::StorageFull, text));
         }
+        let piece = PIECE_BYTES as u64;
+        let bytes = bytes.min((spare / piece * piece).max(least));
         let file = self.files.create(bytes)?;
         self.segments.push(self.engine.add_file(file)?);
         Ok(bytes)

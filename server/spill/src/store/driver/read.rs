@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Instant};
 
 use crate::{
+    engine,
     extent::padded,
     memory::{HostBuf, Piece},
     seal::{Broken, Place},
@@ -83,10 +84,17 @@ impl Driver {
             if let Some(tail) = tail.filter(|_| !memory.is_empty()) {
                 self.give_back(memory, tail);
             }
+            // One bad place is no fault of those beside it: each is read on its own, in its turn.
+            let again = parts.len() > 1 && !engine::Broken::is(&error);
             return self.shared.with(|core| {
-                parts
-                    .into_iter()
-                    .for_each(|part| core.read_failed(part, &error));
+                if again {
+                    core.counters.retries += parts.len() as u64;
+                    core.ready(parts);
+                } else {
+                    parts
+                        .into_iter()
+                        .for_each(|part| core.read_failed(part, &error));
+                }
             });
         }
         self.arrived.push_back(Arrived {

@@ -1,6 +1,12 @@
 //! A thread's steps one by one, over an engine that moves nothing and writes down what it is told.
 
-use std::{path::Path, sync::Mutex};
+use std::{
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use tokio::sync::oneshot;
 
@@ -63,22 +69,27 @@ impl Engine for Told {
     }
 }
 
-struct Made(Log);
+struct Made {
+    log: Log,
+    free_bytes: Arc<AtomicU64>,
+}
 
 impl Files for Made {
     fn create(&mut self, _: u64) -> io::Result<Arc<File>> {
-        self.0.lock().unwrap().push("create");
+        self.log.lock().unwrap().push("create");
         tempfile::tempfile().map(Arc::new)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(self.free_bytes.load(Ordering::Relaxed))
     }
 }
 
 struct Rig {
     driver: Driver,
     log: Log,
+    /// What the file system has left.
+    free_bytes: Arc<AtomicU64>,
 }
 
 impl Rig {
@@ -99,9 +110,17 @@ impl Rig {
             depth,
             pushed: Vec::new(),
         };
-        let files = Box::new(Made(Arc::clone(&log)));
+        let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
+        let files = Box::new(Made {
+            log: Arc::clone(&log),
+            free_bytes: Arc::clone(&free_bytes),
+        });
         let driver = Driver::new((0, Arc::new(shared)), Box::new(engine), files, 0);
-        Self { driver, log }
+        Self {
+            driver,
+            log,
+            free_bytes,
+        }
     }
 
     fn admit(&self, len: usize) -> u64 {
@@ -180,6 +199,51 @@ fn what_has_arrived_waits_for_some_copies_only() {
     assert_eq!(made.count(), 2);
     rig.driver.take_in();
     assert!(read.try_recv().is_ok());
+}
+
+#[test]
+fn copies_without_end_leave_the_disk_its_turn() {
+    let mut rig = Rig::new(4);
+    let ids = rig.parked(1, 300_000);
+    let mut copies = [(); 5].map(|()| rig.ask(rig.admit(1 << 20)));
+    let _read = rig.ask(ids[0]);
+    let mut made = Vec::new();
+    for _turn in 0..3 {
+        rig.driver.start_some();
+        let copied = copies.iter_mut().filter_map(|copy| copy.try_recv().ok());
+        made.push(copied.count());
+        let reads = |flight: &Flight| matches!(flight.cargo, Cargo::Read(_));
+        assert!(
+            rig.driver.flights.values().any(reads),
+            "it waits for copies"
+        );
+    }
+    assert_eq!(made, [2, 2, 1]);
+    assert!(rig.driver.may_copy());
+}
+
+#[test]
+fn a_segment_is_as_large_as_the_file_system_can_spare() {
+    const MIB: u64 = 1 << 20;
+    let mut rig = Rig::new(1);
+    rig.driver.min_free_bytes = 100 * MIB;
+    for (free, asked, made) in [
+        (2000 * MIB, 1024 * MIB, Some(1024 * MIB)),
+        (400 * MIB + 5, 1024 * MIB, Some(300 * MIB)),
+        (164 * MIB, 1024 * MIB, Some(64 * MIB)),
+        (164 * MIB - 1, 1024 * MIB, None),
+        (104 * MIB, 4 * MIB, Some(4 * MIB)),
+        (104 * MIB - 1, 4 * MIB, None),
+        (0, 4 * MIB, None),
+    ] {
+        rig.free_bytes.store(free, Ordering::Relaxed);
+        let grown = rig.driver.grow(asked);
+        match (grown, made) {
+            (Ok(bytes), Some(made)) => assert_eq!(bytes, made, "{free}"),
+            (Err(error), None) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
+            (grown, _) => panic!("{free}: {grown:?}"),
+        }
+    }
 }
 
 #[test]

@@ -241,9 +241,8 @@ impl Budget {
         let before = ledger.used();
         let grants = ledger.release(bytes);
         let empty = ledger.used() == 0;
-        if grants.is_empty() {
-            self.fallen(before, &ledger);
-        } else {
+        self.fallen(before, &ledger);
+        if !grants.is_empty() {
             self.risen(&ledger);
         }
         drop(ledger);

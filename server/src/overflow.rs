@@ -259,8 +259,7 @@ impl Overflow {
     /// Asks for what is needed next, and for more where memory has become free.
     fn bring_back(&self, in_flight: &mut InFlight) {
         for (index, queue) in self.queues.iter().enumerate() {
-            // Whoever waits does so for the first of them.
-            let mut class = match queue.is_stalled() {
+            let class = match queue.is_stalled() {
                 true => Class::Demand,
                 false => Class::Prefetch,
             };
@@ -269,7 +268,6 @@ impl Overflow {
                     continue;
                 };
                 let inputs = parking::onboard(&self.store, &self.budget, class, stowed);
-                class = Class::Prefetch;
                 let arrived = inputs.map(move |inputs| Arrived {
                     queue: index,
                     ticket,

@@ -347,6 +347,11 @@ impl State {
                     self.whereabouts.remove(queued.ticket);
                 }
                 self.pace.taken(now, batch.len(), batcher.len());
+                let overtaken = batcher.take_overtaken();
+                self.end_stall(now);
+                // An older batch waits for some of these.
+                self.whereabouts.wait_for(overtaken);
+                return decision.map(|queued| queued.job);
             }
             Decision::Absent { needed, .. } => {
                 self.whereabouts.wait_for(needed.iter().copied());

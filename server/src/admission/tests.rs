@@ -116,6 +116,22 @@ async fn drained_waits_for_the_last_permit() {
     timeout(LONG, drained).await.unwrap();
 }
 
+#[tokio::test]
+async fn low_memory_is_told_also_where_a_waiter_gets_some_of_it() {
+    let budget = Budget::new("test", 1000);
+    let told = Arc::new(Notify::new());
+    budget.watch(900, 500, Arc::clone(&told));
+    let few = budget.try_reserve(350).unwrap();
+    let many = budget.try_reserve(600).unwrap();
+    let waiting = budget.reserve(100);
+    // That memory is short was told, once or not.
+    let _short = futures_util::poll!(Box::pin(told.notified()));
+    drop(many);
+    assert_eq!(budget.used(), 450);
+    timeout(LONG, told.notified()).await.unwrap();
+    drop((few, waiting));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_wake_up_is_lost_among_many_tasks_that_come_and_go() {
     let budget = Budget::new("test", 100);

@@ -75,6 +75,8 @@ pub struct Batcher<T> {
     groups: Vec<Group<T>>,
     next: Ticket,
     len: usize,
+    /// The requests of a batch that was due before the one given out last, and not all here.
+    overtaken: Vec<Ticket>,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,7 @@ impl<T> Batcher<T> {
             groups: Vec::new(),
             next: 0,
             len: 0,
+            overtaken: Vec::new(),
         }
     }
 
@@ -182,12 +185,14 @@ impl<T> Batcher<T> {
                 Err(until) => due = due.into_iter().chain([until]).min(),
             }
         }
-        let Some((_, index, count)) = ready else {
+        let Some((first, index, count)) = ready else {
             if let Some((_, needed)) = absent {
                 return Decision::Absent { needed, until: due };
             }
             return due.map_or(Decision::Idle, Decision::Until);
         };
+        let older = absent.filter(|(oldest, _)| *oldest < first);
+        self.overtaken = older.map_or(Vec::new(), |(_, needed)| needed);
         let group = &mut self.groups[index];
         let mut batch = Vec::with_capacity(count);
         while batch.len() < count
@@ -197,6 +202,12 @@ impl<T> Batcher<T> {
         }
         self.shrink(index, batch.len());
         Decision::Ready(batch)
+    }
+
+    /// Takes the requests of the batch that the one given out last has overtaken, as not all of them
+    /// were here.
+    pub fn take_overtaken(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.overtaken)
     }
 
     fn shrink(&mut self, group: usize, by: usize) {

@@ -175,8 +175,10 @@ fn a_batch_waits_for_those_that_are_not_here_and_another_shape_goes_on() {
         batcher.poll(now, false, without(1)),
         Decision::Ready(vec![3])
     );
+    assert_eq!(batcher.take_overtaken(), [0, 1, 2]);
     assert_eq!(
         batcher.poll(now, false, without(7)),
         Decision::Ready(vec![0, 1, 2])
     );
+    assert!(batcher.take_overtaken().is_empty());
 }

@@ -3,12 +3,16 @@ use forebay_proto::{DataType, Shape, Tensor};
 use super::*;
 use crate::{
     parking::{Stays, Unwritten},
-    repository::Scheduling,
+    repository::{DynamicBatching, Scheduling},
     scheduler::Pending,
 };
 
 fn queue() -> Arc<Scheduler> {
-    let queue = Arc::new(Scheduler::new(&Scheduling::Each, 1, 1, 100));
+    queue_of(&Scheduling::Each)
+}
+
+fn queue_of(scheduling: &Scheduling) -> Arc<Scheduler> {
+    let queue = Arc::new(Scheduler::new(scheduling, 2, 1, 100));
     let config = forebay_spill::Config {
         write_queue_bytes: 100,
         ..forebay_spill::Config::default()
@@ -32,6 +36,10 @@ fn submit(queue: &Arc<Scheduler>, lens: &[usize], deadline: Option<Instant>) -> 
 /// Takes the tensors of the request that runs last out of memory, and returns them.
 fn park_last(queue: &Scheduler) -> (Ticket, Cargo) {
     let (ticket, _) = queue.last_here(0).unwrap();
+    (ticket, park(queue, ticket))
+}
+
+fn park(queue: &Scheduler, ticket: Ticket) -> Cargo {
     let cargo = queue.lift(ticket).unwrap();
     queue.stow(
         ticket,
@@ -42,7 +50,7 @@ fn park_last(queue: &Scheduler) -> (Ticket, Cargo) {
             since: Instant::now(),
         },
     );
-    (ticket, cargo)
+    cargo
 }
 
 #[test]
@@ -85,6 +93,30 @@ fn all_times_on_disk_count() {
     let parked = jobs[0].timings.parked.unwrap();
     let told = [parked.parked(), parked.onboard()].map(|time| time.as_millis());
     assert_eq!(told, [1 + 2 + 3, 30]);
+    drop(pending);
+}
+
+#[test]
+fn an_older_batch_that_is_overtaken_is_asked_for() {
+    let queue = queue_of(&Scheduling::Dynamic(DynamicBatching {
+        preferred_batch_sizes: Vec::new(),
+        max_queue_delay: Duration::ZERO,
+    }));
+    let of_shape = |bytes: usize| {
+        let shape = Shape::new(vec![1, i64::try_from(bytes).unwrap()]).unwrap();
+        let tensor = Tensor::new("x", DataType::Uint8, shape, vec![7; bytes]).unwrap();
+        let (job, answer) = Job::of(vec![Some(tensor)]);
+        queue.submit(job, answer).unwrap()
+    };
+    let pending = [10, 10, 20, 20].map(of_shape);
+    let cargo = park(&queue, 1);
+    assert!(queue.first_away(1).is_empty(), "it is beyond the horizon");
+    let rows =
+        |jobs: Option<Vec<Box<Job>>>| jobs.unwrap()[0].inputs[0].as_ref().unwrap().data().len();
+    assert_eq!(rows(queue.next(0)), 20);
+    assert_eq!(queue.first_away(1), [1]);
+    queue.put(1, cargo, None);
+    assert_eq!(rows(queue.next(0)), 10);
     drop(pending);
 }
 

@@ -9,6 +9,7 @@ mod values;
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use ladder::{Column, LadderArgs};
@@ -193,6 +194,19 @@ pub struct OutputArgs {
 }
 
 impl RunArgs {
+    /// Checks what the parser cannot.
+    ///
+    /// # Errors
+    /// A setting of streams without streams.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let of_streams = self.limits.streams.is_some() || self.limits.completion_order;
+        ensure!(
+            self.mode == Mode::Stream || !of_streams,
+            "--streams and --completion-order say how streams are used; add --mode stream, or leave them out"
+        );
+        Ok(())
+    }
+
     /// Returns the time that is measured, or `None` where a number of requests ends the run.
     pub fn duration(&self) -> Option<Duration> {
         match (self.load.duration, self.load.requests) {
@@ -245,6 +259,22 @@ mod tests {
         assert!(parse("--rate 5 --sequences").is_err());
         assert!(parse("--concurrency 0").is_err());
         assert!(parse("--concurrency 4 --sequences").is_ok());
+    }
+
+    #[test]
+    fn settings_of_streams_need_streams() {
+        for line in ["--streams 2", "--completion-order"] {
+            let unary = parse(&format!("--rate 5 {line}")).unwrap();
+            assert!(
+                unary
+                    .check()
+                    .unwrap_err()
+                    .to_string()
+                    .contains("--mode stream")
+            );
+            let streams = parse(&format!("--rate 5 --mode stream {line}")).unwrap();
+            streams.check().unwrap();
+        }
     }
 
     #[test]

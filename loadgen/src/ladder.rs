@@ -17,8 +17,7 @@ mod table;
 mod volley;
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     time::Instant,
 };
 
@@ -41,6 +40,7 @@ pub use self::{
 use crate::{
     cli::{Column, LadderArgs},
     clock,
+    output::ReportFile,
 };
 
 /// What the column below all others is called.
@@ -105,23 +105,21 @@ pub async fn run(args: &LadderArgs) -> Result<Report> {
     })
 }
 
-/// Writes the report to the file that `args` names, and as a table to `terminal`.
+/// Writes the report to the file `json`, if there is one, and unless `quiet` as a table to `terminal`.
 ///
 /// # Errors
-/// The file or the terminal cannot be written.
-pub fn write(report: &Report, args: &LadderArgs, terminal: &mut impl Write) -> Result<()> {
-    if let Some(path) = &args.json {
-        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
-        let mut file = BufWriter::new(file);
-        serde_json::to_writer(&mut file, report).context("write the report as JSON")?;
-        writeln!(file)
-            .and_then(|()| file.flush())
-            .context("write the report as JSON")?;
-    }
-    if !args.quiet {
-        write!(terminal, "{}", Table(report)).context("print the report")?;
-    }
-    Ok(())
+/// The file or the terminal cannot be written; the other is.
+pub fn write(
+    report: &Report,
+    json: Option<ReportFile>,
+    quiet: bool,
+    terminal: &mut impl Write,
+) -> Result<()> {
+    let printed = match quiet {
+        true => Ok(()),
+        false => write!(terminal, "{}", Table(report)).context("print the report"),
+    };
+    printed.and(ReportFile::write_json(json, report))
 }
 
 /// A ladder being climbed.

@@ -20,6 +20,7 @@ pub mod clock;
 pub mod figures;
 pub mod host;
 pub mod ladder;
+pub mod output;
 pub mod pacer;
 pub mod parity;
 pub mod payload;

@@ -11,7 +11,9 @@ use clap::Parser;
 use forebay_loadgen::spill;
 use forebay_loadgen::{
     cli::{Cli, Command},
-    host, ladder, parity, queued, run,
+    host, ladder,
+    output::ReportFile,
+    parity, queued, run,
 };
 
 /// glibc's gives the memory of each large message back, to be mapped and faulted in for the next.
@@ -40,29 +42,34 @@ fn command() -> anyhow::Result<ExitCode> {
     let out = &mut io::stdout().lock();
     match command {
         Command::Run(args) => {
+            let files = run::Files::open(&args.output)?;
             let report = runtime.block_on(run::run(&args))?;
-            run::write(&report, &args.output, out)?;
+            run::write(&report, files, args.output.quiet, out)?;
             Ok(report.verdict.exit_code())
         }
         Command::Ladder(args) => {
+            let json = ReportFile::open(args.json.as_deref())?;
             let report = runtime.block_on(ladder::run(&args))?;
-            ladder::write(&report, &args, out)?;
+            ladder::write(&report, json, args.quiet, out)?;
             Ok(code(!args.check || report.passes()))
         }
         Command::Queued(args) => {
+            let json = ReportFile::open(args.json.as_deref())?;
             let report = runtime.block_on(queued::run(&args))?;
-            queued::write(&report, args.json.as_deref(), out)?;
+            queued::write(&report, json, out)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Parity(args) => {
+            let json = ReportFile::open(args.json.as_deref())?;
             let report = runtime.block_on(parity::run(&args))?;
-            parity::write(&report, args.json.as_deref(), out)?;
+            parity::write(&report, json, out)?;
             Ok(code(report.passes()))
         }
         #[cfg(target_os = "linux")]
         Command::SpillBench(args) => {
+            let json = ReportFile::open(args.json.as_deref())?;
             let report = runtime.block_on(spill::run(&args))?;
-            spill::write(&report, &args, out)?;
+            spill::write(&report, json, out)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -5,7 +5,7 @@
 
 mod difference;
 
-use std::{fs, io::Write, path::Path};
+use std::io::Write;
 
 use anyhow::{Context, Result};
 use forebay_client::{Client, Request};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::difference::Difference;
 use crate::{
     cli::ParityArgs,
+    output::ReportFile,
     payload::{Options, Pool},
 };
 
@@ -93,18 +94,15 @@ pub async fn run(args: &ParityArgs) -> Result<Report> {
 /// Writes the report to the file `json`, if there is one, and as a table to `terminal`.
 ///
 /// # Errors
-/// The file or the terminal cannot be written.
-pub fn write(report: &Report, json: Option<&Path>, terminal: &mut impl Write) -> Result<()> {
-    if let Some(path) = json {
-        let text = serde_json::to_vec(report).context("write the report as JSON")?;
-        fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-    }
-    write!(terminal, "{}", text(report)).context("print the report")
+/// The file or the terminal cannot be written; the other is.
+pub fn write(report: &Report, json: Option<ReportFile>, terminal: &mut impl Write) -> Result<()> {
+    let printed = write!(terminal, "{}", text(report)).context("print the report");
+    printed.and(ReportFile::write_json(json, report))
 }
 
 fn text(report: &Report) -> String {
     let mut text = format!(
-        "Largest difference as a part of the output's largest magnitude; at most {:e} passes:\n\n\
+        "Largest difference as a part of the output's largest finite magnitude; at most {:e} passes:\n\n\
          | model | batch | difference | | |\n|---|---:|---:|---|---|\n",
         report.tolerance
     );

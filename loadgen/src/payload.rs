@@ -167,6 +167,12 @@ impl Pool {
         &self.inputs
     }
 
+    /// Returns the first dimension of the first input: a request's rows, where the model batches.
+    pub fn rows(&self) -> u64 {
+        let first = self.inputs.first().and_then(|(_, _, shape)| shape.first());
+        first.map_or(1, |&rows| rows.try_into().unwrap_or(1))
+    }
+
     /// Returns the bytes of the largest request's tensors.
     pub fn bytes(&self) -> usize {
         self.requests

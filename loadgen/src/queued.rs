@@ -3,7 +3,7 @@
 //! Who submits gets control back at once. A clock that is stopped then has measured the queueing
 //! and nothing else; this shows both times side by side, with the server's own.
 
-use std::{fs, io::Write, path::Path, time::Duration};
+use std::{io::Write, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use forebay_client::{Client, ServerTimings, StreamOptions};
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::{
     cli::QueuedArgs,
     clock,
+    output::ReportFile,
     payload::{Options, Pool},
 };
 
@@ -127,13 +128,10 @@ pub async fn run(args: &QueuedArgs) -> Result<Report> {
 /// Writes the report to the file `json`, if there is one, and as text to `terminal`.
 ///
 /// # Errors
-/// The file or the terminal cannot be written.
-pub fn write(report: &Report, json: Option<&Path>, terminal: &mut impl Write) -> Result<()> {
-    if let Some(path) = json {
-        let text = serde_json::to_vec(report).context("write the report as JSON")?;
-        fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-    }
-    write!(terminal, "{}", text(report)).context("print the report")
+/// The file or the terminal cannot be written; the other is.
+pub fn write(report: &Report, json: Option<ReportFile>, terminal: &mut impl Write) -> Result<()> {
+    let printed = write!(terminal, "{}", text(report)).context("print the report");
+    printed.and(ReportFile::write_json(json, report))
 }
 
 /// Returns the report for people.

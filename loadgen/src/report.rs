@@ -88,6 +88,9 @@ pub struct RunReport {
     pub connections: usize,
     /// Streams, in stream mode.
     pub streams: Option<usize>,
+    /// Whether replies might overtake one another on a stream.
+    #[serde(default)]
+    pub completion_order: bool,
     /// Requests allowed in flight.
     pub max_in_flight: usize,
     /// Seconds that an answer may take.
@@ -257,6 +260,9 @@ pub struct ClientReport {
     pub load_average_before: Option<f64>,
     /// Whether the server is on the same machine.
     pub shares_machine: bool,
+    /// Streams that ended before the run did, and were opened again.
+    #[serde(default)]
+    pub streams_reopened: u64,
 }
 
 /// One window of the run.

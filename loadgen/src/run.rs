@@ -4,9 +4,8 @@ mod assemble;
 mod statistics;
 
 use std::{
-    fs::File,
     future,
-    io::{BufWriter, Write},
+    io::Write,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -20,6 +19,7 @@ use crate::{
     cli::{Mode, OutputArgs, RunArgs},
     clock,
     host::{self, CpuTime},
+    output::ReportFile,
     pacer,
     payload::{self, Pool},
     progress::{self, Progress},
@@ -38,6 +38,29 @@ struct Measured {
     cpu: Option<CpuTime>,
     wall: Duration,
     load_average: Option<f64>,
+    /// Inferences in a request.
+    batch: u64,
+    streams_reopened: u64,
+}
+
+/// The files of a report, open before it is made.
+#[derive(Debug)]
+pub struct Files {
+    json: Option<ReportFile>,
+    html: Option<ReportFile>,
+}
+
+impl Files {
+    /// Opens the files that `output` names.
+    ///
+    /// # Errors
+    /// One can be neither opened nor made.
+    pub fn open(output: &OutputArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            json: ReportFile::open(output.json.as_deref())?,
+            html: ReportFile::open(output.html.as_deref())?,
+        })
+    }
 }
 
 /// Offers the load and reports on it.
@@ -45,6 +68,7 @@ struct Measured {
 /// # Errors
 /// The server cannot be reached, the model is not there, or the arguments do not suit it.
 pub async fn run(args: &RunArgs) -> anyhow::Result<Report> {
+    args.check()?;
     let load_average = host::load_average();
     let client = Client::builder(&args.endpoint)
         .with_connections(args.connections())
@@ -57,6 +81,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         .with_context(|| format!("ask for the inputs of model '{}'", args.model))?;
     // Everything that takes time is made here, before the first request is due.
     let pool = Pool::build(&model, &payload_options(args)).context("make the payloads")?;
+    let batch = batch(args, &client, &pool).await;
     let schedule = schedule(args).context("make the schedule")?;
     let target = Arc::new(target(args, &client, pool.clone()).await?);
 
@@ -76,7 +101,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         grace: args.limits.grace,
     };
     let flight = Flight::new(Setup {
-        target,
+        target: Arc::clone(&target),
         limits,
         origin,
         progress,
@@ -93,36 +118,42 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         cpu,
         wall,
         load_average,
+        batch,
+        streams_reopened: target.streams_reopened(),
     };
     assemble::report(args, &pool, schedule.as_ref(), &measured)
 }
 
-/// Writes the report to the files that `output` names, and as a table to `terminal`.
+/// Writes the report to its files, and unless `quiet` as a table to `terminal`.
 ///
 /// # Errors
-/// A file or the terminal cannot be written.
+/// A file or the terminal cannot be written; the others are.
 pub fn write(
     report: &Report,
-    output: &OutputArgs,
+    files: Files,
+    quiet: bool,
     terminal: &mut impl Write,
 ) -> anyhow::Result<()> {
-    if let Some(path) = &output.json {
-        let mut file = BufWriter::new(
-            File::create(path).with_context(|| format!("create {}", path.display()))?,
-        );
-        serde_json::to_writer(&mut file, report).context("write the report as JSON")?;
-        writeln!(file)
-            .and_then(|()| file.flush())
-            .context("write the report as JSON")?;
+    let printed = match quiet {
+        true => Ok(()),
+        false => write!(terminal, "{}", Table(report)).context("print the report"),
+    };
+    let json = ReportFile::write_json(files.json, report);
+    let html = files
+        .html
+        .map_or(Ok(()), |file| file.write(html::page(report).as_bytes()));
+    printed.and(json).and(html)
+}
+
+/// Returns the inferences in a request. Where a server does not tell whether its models batch, the
+/// first dimension of an input is a batch if --batch says so.
+async fn batch(args: &RunArgs, client: &Client, pool: &Pool) -> u64 {
+    let config = client.model_config(&args.model).await;
+    let batches = config.is_ok_and(|config| config.max_batch_size > 0);
+    match batches || args.payload.batch.is_some() {
+        true => pool.rows(),
+        false => 1,
     }
-    if let Some(path) = &output.html {
-        std::fs::write(path, html::page(report))
-            .with_context(|| format!("write {}", path.display()))?;
-    }
-    if !output.quiet {
-        write!(terminal, "{}", Table(report)).context("print the report")?;
-    }
-    Ok(())
 }
 
 async fn offer(

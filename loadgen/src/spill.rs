@@ -3,12 +3,12 @@
 //! Sizes take turns within a round, so that a disk that changes its pace does so for all. The files
 //! are written once before anything is timed, as they are in a server that has run for a while.
 
-use std::{fs, io::Write};
+use std::io::Write;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::cli::SpillArgs;
+use crate::{cli::SpillArgs, output::ReportFile};
 
 mod pass;
 mod report;
@@ -78,14 +78,11 @@ pub async fn run(args: &SpillArgs) -> Result<Report> {
     Ok(report)
 }
 
-/// Writes the report to the file of `args`, if there is one, and as a table to `terminal`.
+/// Writes the report to the file `json`, if there is one, and as a table to `terminal`.
 ///
 /// # Errors
-/// The file or the terminal cannot be written.
-pub fn write(report: &Report, args: &SpillArgs, terminal: &mut impl Write) -> Result<()> {
-    if let Some(path) = &args.json {
-        let text = serde_json::to_vec_pretty(report).context("write the report as JSON")?;
-        fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-    }
-    write!(terminal, "{report}").context("print the report")
+/// The file or the terminal cannot be written; the other is.
+pub fn write(report: &Report, json: Option<ReportFile>, terminal: &mut impl Write) -> Result<()> {
+    let printed = write!(terminal, "{report}").context("print the report");
+    printed.and(ReportFile::write_json(json, report))
 }

@@ -54,6 +54,8 @@ pub struct Evidence {
     pub cpu_share: Option<f64>,
     /// The cores of the machine, if client and server share it.
     pub shared_cores: Option<usize>,
+    /// Streams that ended before the run did, and were opened again.
+    pub streams_reopened: u64,
     /// The requests that the server counted in the measured part, where it tells.
     pub served: Option<u64>,
 }
@@ -166,6 +168,12 @@ fn notes(summary: &Summary, evidence: &Evidence) -> Vec<String> {
             "client and server share one machine of {cores} cores"
         ));
     }
+    if evidence.streams_reopened > 0 {
+        notes.push(format!(
+            "streams ended {} times and were opened again; what was in flight on them failed",
+            evidence.streams_reopened
+        ));
+    }
     // Requests in flight when the server was asked are on one side only.
     let sent = counts.sent();
     let slack = sent / 100 + 2 * summary.backlog.peak;
@@ -173,8 +181,12 @@ fn notes(summary: &Summary, evidence: &Evidence) -> Vec<String> {
         .served
         .filter(|served| served.abs_diff(sent) > slack)
     {
+        let why = match served > sent {
+            true => "another client may be using it",
+            false => "others may have failed on the way, or were refused before they were counted",
+        };
         notes.push(format!(
-            "the server counted {served} requests where {sent} were sent; another client may be using it"
+            "the server counted {served} requests where {sent} were sent; {why}"
         ));
     }
     let missing = counts.failed + counts.timed_out + counts.unfinished;
@@ -200,6 +212,7 @@ mod tests {
         max_in_flight: 64,
         cpu_share: Some(0.3),
         shared_cores: None,
+        streams_reopened: 0,
         served: Some(1000),
     };
 
@@ -288,6 +301,16 @@ mod tests {
             |_, _| {},
         );
         assert!(busy.notes[0].contains("another client"), "{busy:?}");
+        let lost = judge(
+            Evidence {
+                served: Some(500),
+                streams_reopened: 2,
+                ..FAIR
+            },
+            |_, _| {},
+        );
+        assert!(lost.notes[0].contains("ended 2 times"), "{lost:?}");
+        assert!(lost.notes[1].contains("failed on the way"), "{lost:?}");
     }
 
     #[test]

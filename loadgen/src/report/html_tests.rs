@@ -50,6 +50,7 @@ fn report(records: &[Record]) -> Report {
         max_in_flight: 64,
         cpu_share: None,
         shared_cores: Some(2),
+        streams_reopened: 0,
         served: None,
     };
     let (width, windows) = windows(records);
@@ -120,6 +121,7 @@ fn run() -> RunReport {
         parameters: std::collections::BTreeMap::new(),
         connections: 1,
         streams: None,
+        completion_order: false,
         max_in_flight: 64,
         timeout_s: 1.0,
         grace_s: 1.0,

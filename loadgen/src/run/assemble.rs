@@ -38,6 +38,7 @@ pub(super) fn report(
         max_in_flight: args.max_in_flight(),
         cpu_share: client.cpu_share,
         shared_cores: client.shares_machine.then_some(client.cores),
+        streams_reopened: measured.streams_reopened,
         served: measured
             .statistics
             .as_ref()
@@ -50,7 +51,7 @@ pub(super) fn report(
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at_unix_s: started.unwrap_or_default().as_secs_f64(),
         verdict: Verdict::of(&summary, &evidence),
-        run: run(args, pool, schedule),
+        run: run(args, pool, schedule, measured.batch),
         counts: CountsReport::new(&summary.counts, summary.warmup),
         throughput: throughput(args, &summary, measured),
         latency: LatencyReport {
@@ -80,7 +81,7 @@ pub(super) fn report(
     })
 }
 
-fn run(args: &RunArgs, pool: &Pool, schedule: Option<&Schedule>) -> RunReport {
+fn run(args: &RunArgs, pool: &Pool, schedule: Option<&Schedule>, batch: u64) -> RunReport {
     let inputs = pool.inputs().iter();
     let parameters = args.payload.parameters.iter();
     RunReport {
@@ -106,7 +107,7 @@ fn run(args: &RunArgs, pool: &Pool, schedule: Option<&Schedule>) -> RunReport {
         duration_s: args.duration().map(|length| length.as_secs_f64()),
         requests: args.load.requests,
         seed: args.load.seed,
-        batch: batch(args),
+        batch,
         variants: args.payload.variants,
         payload_bytes: pool.bytes(),
         inputs: inputs
@@ -121,6 +122,7 @@ fn run(args: &RunArgs, pool: &Pool, schedule: Option<&Schedule>) -> RunReport {
             .collect(),
         connections: args.connections(),
         streams: args.streams(),
+        completion_order: args.limits.completion_order,
         max_in_flight: args.max_in_flight(),
         timeout_s: args.limits.timeout.as_secs_f64(),
         grace_s: args.limits.grace.as_secs_f64(),
@@ -141,7 +143,7 @@ fn throughput(args: &RunArgs, summary: &Summary, measured: &Measured) -> Through
     ThroughputReport {
         offered_per_s: over(counts.offered, arriving),
         requests_per_s: requests,
-        inferences_per_s: requests.map(|rate| rate * batch(args) as f64),
+        inferences_per_s: requests.map(|rate| rate * measured.batch as f64),
         span_s: summary
             .span
             .end
@@ -151,10 +153,6 @@ fn throughput(args: &RunArgs, summary: &Summary, measured: &Measured) -> Through
             .window_ok
             .and_then(|ok| over(ok, args.duration().unwrap_or_default())),
     }
-}
-
-fn batch(args: &RunArgs) -> u64 {
-    args.payload.batch.map_or(1, u64::from)
 }
 
 fn client(args: &RunArgs, measured: &Measured) -> ClientReport {
@@ -170,6 +168,7 @@ fn client(args: &RunArgs, measured: &Measured) -> ClientReport {
         clocksource: host::clocksource(),
         load_average_before: measured.load_average,
         shares_machine: is_loopback(&args.endpoint),
+        streams_reopened: measured.streams_reopened,
     }
 }
 

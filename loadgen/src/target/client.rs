@@ -1,6 +1,12 @@
 //! The real target: a server, by calls or by streams.
 
-use forebay_client::{Client, Code, InferError, Reply, Session, StreamOptions};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use forebay_client::{Client, Code, InferError, Reply, Request, Session, StreamOptions};
+use tokio::sync::RwLock;
 
 use super::{Answer, Shot, Target};
 use crate::{
@@ -19,7 +25,7 @@ pub struct ClientTarget {
 #[derive(Debug)]
 enum Route {
     Unary(Client),
-    Stream(Vec<Session>),
+    Stream(Lanes),
 }
 
 /// How streams are opened.
@@ -31,6 +37,17 @@ pub struct Streams {
     pub max_in_flight: usize,
     /// Whether replies may overtake one another.
     pub completion_order: bool,
+}
+
+/// Streams, each of which is opened again when it ends: servers end them when their connection has
+/// reached its age. What was in flight fails; what comes meanwhile waits, as calls do for their
+/// connection.
+#[derive(Debug)]
+struct Lanes {
+    client: Client,
+    options: StreamOptions,
+    lanes: Vec<RwLock<Arc<Session>>>,
+    reopened: AtomicU64,
 }
 
 impl ClientTarget {
@@ -52,36 +69,78 @@ impl ClientTarget {
             .with_requests_in_flight(in_flight)
             .with_bytes_in_flight(in_flight.saturating_mul(pool.bytes().max(1)))
             .with_completion_order(streams.completion_order);
-        let mut sessions = Vec::new();
+        let mut lanes = Vec::new();
         for _ in 0..streams.count.max(1) {
-            sessions.push(client.stream(options.clone()).await?);
+            let session = client.stream(options.clone()).await?;
+            lanes.push(RwLock::new(Arc::new(session)));
         }
-        Ok(Self {
-            pool,
-            route: Route::Stream(sessions),
-        })
+        let route = Route::Stream(Lanes {
+            client: client.clone(),
+            options,
+            lanes,
+            reopened: AtomicU64::new(0),
+        });
+        Ok(Self { pool, route })
     }
 
-    async fn infer(&self, shot: Shot) -> Result<Reply, InferError> {
-        let mut request = self.pool.request(shot.number, shot.place);
-        request.set_id(shot.number.to_string());
+    /// Returns how often a stream was opened again.
+    pub fn streams_reopened(&self) -> u64 {
         match &self.route {
-            Route::Unary(client) => client.infer(request).await,
-            Route::Stream(sessions) => {
-                let turn = shot.place.map_or(shot.number, |place| place.sequence);
-                let index = usize::try_from(turn % sessions.len() as u64).unwrap_or_default();
-                sessions[index].submit(request).await?.await
-            }
+            Route::Unary(_) => 0,
+            Route::Stream(lanes) => lanes.reopened.load(Ordering::Relaxed),
         }
     }
 }
 
 impl Target for ClientTarget {
     async fn send(&self, shot: Shot) -> Answer {
-        match self.infer(shot).await {
-            Ok(reply) => answered(&reply),
-            Err(error) => failed(&error),
+        let mut request = self.pool.request(shot.number, shot.place);
+        request.set_id(shot.number.to_string());
+        match &self.route {
+            Route::Unary(client) => answer(client.infer(request).await),
+            Route::Stream(lanes) => {
+                let turn = shot.place.map_or(shot.number, |place| place.sequence);
+                lanes.send(turn, request).await
+            }
         }
+    }
+}
+
+impl Lanes {
+    async fn send(&self, turn: u64, request: Request) -> Answer {
+        let index = usize::try_from(turn % self.lanes.len() as u64).unwrap_or_default();
+        let lane = &self.lanes[index];
+        let session = Arc::clone(&*lane.read().await);
+        let reply = match session.submit(request).await {
+            Ok(ticket) => ticket.await,
+            Err(error) => Err(error),
+        };
+        let ended = reply.is_err() && session.has_ended();
+        let answer = answer(reply);
+        if ended {
+            self.reopen(lane, &session).await;
+        }
+        answer
+    }
+
+    /// Opens a stream in the place of one that has ended, unless another request did.
+    async fn reopen(&self, lane: &RwLock<Arc<Session>>, ended: &Arc<Session>) {
+        let mut session = lane.write().await;
+        if !Arc::ptr_eq(&session, ended) {
+            return;
+        }
+        // Where the server is gone, the next request fails, and tries again.
+        if let Ok(opened) = self.client.stream(self.options.clone()).await {
+            *session = Arc::new(opened);
+            self.reopened.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn answer(reply: Result<Reply, InferError>) -> Answer {
+    match reply {
+        Ok(reply) => answered(&reply),
+        Err(error) => failed(&error),
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::Parser;
 use forebay_loadgen::{
     cli::{self, Cli},
+    output::ReportFile,
     parity, queued,
 };
 
@@ -37,7 +38,8 @@ async fn requests_are_queued_before_they_are_sent_before_they_are_done() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("async.json");
     let mut text = Vec::new();
-    queued::write(&report, Some(&json), &mut text).unwrap();
+    let file = ReportFile::open(Some(&json)).unwrap();
+    queued::write(&report, file, &mut text).unwrap();
     let read: queued::Report = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     assert_eq!((read.model, read.requests), (report.model, 7));
     assert!((read.done_ms - report.done_ms).abs() < 1e-9);

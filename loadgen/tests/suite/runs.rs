@@ -90,6 +90,81 @@ async fn a_closed_loop_on_streams_gives_the_stages_of_each_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_that_end_are_opened_again_and_told() {
+    let server = Server::start().await;
+    let line =
+        "--model brief --mode stream --streams 2 --concurrency 4 --requests 1500 --warmup 0s";
+    let report = report(&server, line).await;
+    let counts = &report.counts;
+    assert_eq!(counts.completed_ok + counts.failed, 1500, "{counts:?}");
+    // A stream takes a hundred, and then at most the four in flight fail.
+    assert!(counts.failed >= 13 && counts.failed <= 60, "{counts:?}");
+    assert_ne!(
+        report.verdict.status,
+        Status::Invalid,
+        "{:?}",
+        report.verdict
+    );
+    let reopened = report.client.streams_reopened;
+    assert!((13..=15).contains(&reopened), "{reopened}");
+    let told = format!("ended {reopened} times");
+    let notes = &report.verdict.notes;
+    assert!(notes.iter().any(|note| note.contains(&told)), "{notes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_count_as_inferences_where_the_model_batches() {
+    let server = Server::start().await;
+    for (model, batch) in [("fast", 5), ("whole", 1)] {
+        let line = format!("--model {model} --rate 100 --requests 20 --warmup 0s --shape x:5,3");
+        let report = report(&server, &line).await;
+        assert_eq!(
+            (report.run.inputs[0].shape[0], report.run.batch),
+            (5, batch)
+        );
+        let throughput = &report.throughput;
+        let rows = throughput.inferences_per_s.unwrap() / throughput.requests_per_s.unwrap();
+        assert!((rows - batch as f64).abs() < 1e-9, "{rows}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_would_do_nothing_are_refused() {
+    let server = Server::start().await;
+    let error = run::run(&args(&server, "--model fast --rate 5 --streams 2"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("--mode stream"), "{error:#}");
+    assert_eq!(server.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_cannot_be_written_is_told_before_anything_is_sent() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command
+        .args(["run", "--endpoint", &server.endpoint(), "--model", "fast"])
+        .args([
+            "--rate",
+            "100",
+            "--warmup",
+            "0s",
+            "--requests",
+            "5",
+            "--json",
+        ])
+        .arg(folder.path().join("none/r.json"));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("none/r.json"), "{text}");
+    assert_eq!(server.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rejected_requests_are_failures_and_never_fast_answers() {
     let server = Server::start().await;
     let report = report(

@@ -27,6 +27,9 @@ type Answer<T> = Result<Response<T>, Status>;
 /// How long the model `slow` takes.
 const SLOW: Duration = Duration::from_millis(200);
 
+/// Requests that a stream to the model `brief` takes before it ends.
+const BRIEF: u64 = 100;
+
 /// A running server; dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -149,6 +152,19 @@ impl GrpcInferenceService for Service {
         }))
     }
 
+    async fn model_config(&self, call: Request<ModelConfigRequest>) -> Answer<ModelConfigResponse> {
+        let name = call.into_inner().name;
+        let max_batch_size = if name == "whole" { 0 } else { 64 };
+        let config = ModelConfig {
+            name,
+            max_batch_size,
+            ..Default::default()
+        };
+        Ok(Response::new(ModelConfigResponse {
+            config: Some(config),
+        }))
+    }
+
     async fn model_ready(&self, call: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
         match &*call.into_inner().name {
             "absent" => Err(Status::not_found("no such model")),
@@ -229,10 +245,15 @@ impl GrpcInferenceService for Service {
         call: Request<Streaming<ModelInferRequest>>,
     ) -> Answer<Self::ModelStreamInferStream> {
         let requests = Arc::clone(&self.0);
+        let mut taken = 0;
         let replies = call.into_inner().then(move |message| {
             let requests = Arc::clone(&requests);
+            taken += 1;
             async move {
                 let request = InferRequest::try_from(message?).unwrap();
+                if request.model_name == "brief" && taken > BRIEF {
+                    return Err(Status::unavailable("the connection has reached its age"));
+                }
                 Ok(StreamReply::Answer(answer(&requests, request).await?).into())
             }
         });
@@ -243,7 +264,6 @@ impl GrpcInferenceService for Service {
         server_live(ServerLiveRequest) -> ServerLiveResponse;
         server_ready(ServerReadyRequest) -> ServerReadyResponse;
         server_metadata(ServerMetadataRequest) -> ServerMetadataResponse;
-        model_config(ModelConfigRequest) -> ModelConfigResponse;
         repository_model_load(RepositoryModelLoadRequest) -> RepositoryModelLoadResponse;
         repository_model_unload(RepositoryModelUnloadRequest) -> RepositoryModelUnloadResponse;
         system_shared_memory_status(SystemSharedMemoryStatusRequest) -> SystemSharedMemoryStatusResponse;

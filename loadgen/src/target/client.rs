@@ -39,9 +39,9 @@ pub struct Streams {
     pub completion_order: bool,
 }
 
-/// Streams, each of which is opened again when it ends: servers end them when their connection has
-/// reached its age. What was in flight fails; what comes meanwhile waits, as calls do for their
-/// connection.
+/// Streams, each of which is opened again by the next request when it has ended: servers end them when
+/// their connection has reached its age. What was in flight fails, and the next ones wait, as calls do
+/// for their connection.
 #[derive(Debug)]
 struct Lanes {
     client: Client,
@@ -110,30 +110,29 @@ impl Lanes {
     async fn send(&self, turn: u64, request: Request) -> Answer {
         let index = usize::try_from(turn % self.lanes.len() as u64).unwrap_or_default();
         let lane = &self.lanes[index];
-        let session = Arc::clone(&*lane.read().await);
-        let reply = match session.submit(request).await {
-            Ok(ticket) => ticket.await,
+        let reply = match self.session(lane).await {
+            Ok(session) => match session.submit(request).await {
+                Ok(ticket) => ticket.await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
-        let ended = reply.is_err() && session.has_ended();
-        let answer = answer(reply);
-        if ended {
-            self.reopen(lane, &session).await;
-        }
-        answer
+        answer(reply)
     }
 
-    /// Opens a stream in the place of one that has ended, unless another request did.
-    async fn reopen(&self, lane: &RwLock<Arc<Session>>, ended: &Arc<Session>) {
-        let mut session = lane.write().await;
-        if !Arc::ptr_eq(&session, ended) {
-            return;
+    /// Returns the stream of a lane, opened again if it has ended.
+    async fn session(&self, lane: &RwLock<Arc<Session>>) -> Result<Arc<Session>, InferError> {
+        let session = Arc::clone(&*lane.read().await);
+        if !session.has_ended() {
+            return Ok(session);
         }
-        // Where the server is gone, the next request fails, and tries again.
-        if let Ok(opened) = self.client.stream(self.options.clone()).await {
-            *session = Arc::new(opened);
+        let mut session = lane.write().await;
+        // Another request may have opened it meanwhile.
+        if session.has_ended() {
+            *session = Arc::new(self.client.stream(self.options.clone()).await?);
             self.reopened.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(Arc::clone(&session))
     }
 }
 

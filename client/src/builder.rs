@@ -102,7 +102,7 @@ impl Builder {
 
     /// Sets for how long the server may say nothing, while a call or a stream is open, until it is
     /// pinged; without an answer within 20 seconds the connection is lost then. A process that hangs is
-    /// found so: a machine that has gone is found by the kernel, within some 40 seconds.
+    /// found so; a machine that has gone is found by the kernel, within some 40 seconds.
     ///
     /// Defaults to 330 seconds, since servers of grpc-core, such as Triton, may close connections that
     /// are pinged more often than every 300 (`too_many_pings`). Forebay takes any; at least a second is

@@ -2,7 +2,8 @@
 //!
 //! Invariants: what is pushed comes out once, by [`Batcher::poll`] or [`Batcher::remove`]; a batch
 //! holds requests of one shape, in order of arrival, and at most `max_rows` rows; the oldest
-//! request never waits longer than `max_delay` while an instance asks.
+//! request never waits longer than `max_delay` while an instance asks, but for those of its batch that
+//! are not here.
 
 use std::{
     collections::BTreeMap,

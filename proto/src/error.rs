@@ -141,6 +141,19 @@ pub enum ProtocolError {
         /// The tensor.
         tensor: String,
     },
+    /// A message with a group, an encoding that the protocol does not use.
+    #[error(
+        "the message has a group, which the protocol does not use; encode fields as its .proto says"
+    )]
+    Group,
+    /// A requested output of classes in place of values, which Forebay does not serve.
+    #[error(
+        "output '{output}' is asked for by classification, which this server does not support; ask for its values"
+    )]
+    Classification {
+        /// The output.
+        output: String,
+    },
     /// A message without a part that it needs.
     #[error("{what} is missing")]
     Missing {

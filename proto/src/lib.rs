@@ -28,6 +28,7 @@ pub mod pieces;
 mod request;
 mod response;
 mod shape;
+mod survey;
 mod tensor;
 
 pub use bytes_elements::{BytesElements, encode_bytes_elements};
@@ -37,6 +38,7 @@ pub use parameter::{Parameter, Parameters};
 pub use request::{InferRequest, SequenceControl, SequenceId};
 pub use response::{InferResponse, StreamReply};
 pub use shape::Shape;
+pub use survey::{Survey, survey};
 pub use tensor::Tensor;
 
 /// Messages, service and client as generated from the `.proto` files.

@@ -1,4 +1,5 @@
-//! Caps on what one request may hold, checked before anything is allocated for it.
+//! Caps on what one request may hold. [`survey`](crate::survey) checks them before a message is decoded,
+//! [`InferRequest`](crate::InferRequest) once it is.
 
 /// Input tensors of a request.
 pub const MAX_INPUTS: usize = 256;

@@ -173,7 +173,16 @@ impl TryFrom<ModelInferRequest> for InferRequest {
         let mut outputs = Vec::with_capacity(message.outputs.len());
         for output in message.outputs {
             check_name("output name", &output.name)?;
-            check_memory(&output.name, parameter::receive(output.parameters)?)?;
+            let parameters = parameter::receive(output.parameters)?;
+            // 0 asks for none, as clients say that do not mean it.
+            if parameters
+                .get("classification")
+                .is_some_and(|classes| classes.as_u64() != Some(0))
+            {
+                let output = output.name;
+                return Err(ProtocolError::Classification { output });
+            }
+            check_memory(&output.name, parameters)?;
             if outputs.contains(&output.name) {
                 return Err(ProtocolError::Duplicate {
                     what: "requested output",
@@ -248,7 +257,11 @@ fn check_memory(tensor: &str, parameters: Parameters) -> Result<(), ProtocolErro
     Ok(())
 }
 
-fn check_count(what: &'static str, count: usize, limit: usize) -> Result<(), ProtocolError> {
+pub(crate) fn check_count(
+    what: &'static str,
+    count: usize,
+    limit: usize,
+) -> Result<(), ProtocolError> {
     if count > limit {
         return Err(ProtocolError::TooMany { what, count, limit });
     }

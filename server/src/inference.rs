@@ -126,6 +126,11 @@ impl Inference {
             queue_timeout(served).and_then(|patience| Instant::now().checked_add(patience));
         let sequence = request.sequence()?;
         let echo_timings = request.flag("forebay_timings")?;
+        let mut permit = origin.permit;
+        if let Some(permit) = &mut permit {
+            // Typed contents have become more bytes than their message had.
+            permit.cover(request.input_bytes());
+        }
         let span = self
             .tracer
             .begin_request(&origin.parent, origin.arrived, || {
@@ -151,7 +156,7 @@ impl Inference {
             deadline,
             sequence,
             life: None,
-            permit: origin.permit,
+            permit,
             timings: Timings::new(origin.arrived),
             reply: reply
                 .holding(served.lease())

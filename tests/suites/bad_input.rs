@@ -1,6 +1,7 @@
 //! Bad input: each kind is answered with a status that names the thing, the server lives on, and
 //! not a byte of its budget is lost.
 
+mod amplified;
 mod budget;
 mod deadline;
 mod framing;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Budget;
+use super::{Budget, Error};
 
 /// Bytes of a [`Budget`], given back when dropped.
 #[derive(Debug)]
@@ -28,6 +28,27 @@ impl Permit {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         Self::new(self.budget.clone(), bytes)
+    }
+
+    /// Takes `bytes` more of the budget, if they fit at once and nobody is in line.
+    ///
+    /// # Errors
+    /// As [`Budget::try_reserve`]; it holds what it held.
+    pub fn try_grow(&mut self, bytes: u64) -> Result<(), Error> {
+        if bytes > 0 {
+            let more = self.budget.try_reserve(bytes)?;
+            self.merge(more);
+        }
+        Ok(())
+    }
+
+    /// Makes it hold at least `bytes`, even if that overdraws the budget.
+    pub fn cover(&mut self, bytes: u64) {
+        let lacking = bytes.saturating_sub(self.bytes);
+        if lacking > 0 {
+            let more = self.budget.charge(lacking);
+            self.merge(more);
+        }
     }
 
     /// Takes over the bytes of `other`.

@@ -33,6 +33,9 @@ use crate::memory::Pool;
 /// Longest message that needs no permit, on methods that do not infer.
 pub const CONTROL_BYTES: u64 = 4 * 1024;
 
+/// Longest message on those methods: they take names, which a decoder makes ten times as much of.
+const MAX_CONTROL_BYTES: u64 = 1024 * 1024;
+
 /// Puts an [`AdmissionBody`] under each request and [`MessagePermits`] into its extensions.
 #[derive(Debug, Clone)]
 pub struct AdmissionLayer {
@@ -143,6 +146,11 @@ impl Gate {
         }
         match policy {
             Policy::Control if bytes <= CONTROL_BYTES => Ok(Verdict::Free),
+            Policy::Control if bytes > MAX_CONTROL_BYTES => {
+                Err(Status::resource_exhausted(format!(
+                    "a message of {bytes} bytes is over the limit of {MAX_CONTROL_BYTES} bytes of methods that do not infer"
+                )))
+            }
             Policy::Wait => Ok(Verdict::Waits(self.budget.reserve(bytes))),
             Policy::WaitForRoom => self
                 .budget

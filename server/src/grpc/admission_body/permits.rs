@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use forebay_proto::inference::ModelInferRequest;
+use forebay_proto::{Survey, inference::ModelInferRequest, survey};
 use prost::Message as _;
 use tonic::Status;
 
-use crate::admission::Permit;
+use crate::{admission::Permit, error::Error};
 
 /// A message that was let in.
 #[derive(Debug)]
@@ -36,16 +36,32 @@ impl MessagePermits {
     /// of it.
     ///
     /// # Errors
-    /// INTERNAL, as tonic says it, if it cannot be decoded.
+    /// INVALID_ARGUMENT if it has more items than the protocol's limits allow, RESOURCE_EXHAUSTED if what
+    /// its typed contents take does not fit into the budget now, INTERNAL, as tonic says it, if it cannot be
+    /// decoded.
     pub fn claim(
         &self,
         shown: ModelInferRequest,
     ) -> Result<(ModelInferRequest, Option<Admitted>), Status> {
         let mut admitted = self.take();
-        let gathered = admitted.as_mut().and_then(|one| one.message.take());
-        let message = match gathered {
-            Some(bytes) => decode(bytes)?,
-            None => shown,
+        let message = match &mut admitted {
+            Some(Admitted {
+                permit,
+                message: gathered @ Some(_),
+                ..
+            }) => {
+                let bytes = gathered.take().unwrap_or_default();
+                // Else a decoder could be made to take many times what was admitted.
+                let Survey { typed_bytes } = survey(&bytes).map_err(Error::from)?;
+                permit.try_grow(typed_bytes).map_err(|error| {
+                    Status::resource_exhausted(format!(
+                        "typed contents take {typed_bytes} bytes to decode; send raw_input_contents, which \
+                         take none: {error}"
+                    ))
+                })?;
+                decode(bytes)?
+            }
+            _ => shown,
         };
         Ok((message, admitted))
     }

@@ -13,7 +13,8 @@ pub struct Config {
     pub host_bytes: ByteSize,
     /// Longest gRPC message that is let in. Defaults to 64 MiB.
     pub max_message_bytes: ByteSize,
-    /// How long a message may stand still between two of its bytes. Defaults to 30 s.
+    /// The time within which a 32nd of a message, or 16 KiB if that is more, or its rest, is to come, and
+    /// in which a unary call is to end behind its message. Defaults to 30 s.
     #[serde(with = "humantime_serde")]
     pub progress_timeout: Duration,
     /// How long a unary call may wait for memory, where requests go to disk to make room. Defaults to

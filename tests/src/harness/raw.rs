@@ -91,6 +91,11 @@ impl RawCall {
             .expect("the stream is open");
     }
 
+    /// Sends bytes, if the stream is still open. Returns whether it was.
+    pub fn sends(&mut self, bytes: impl Into<Bytes>) -> bool {
+        self.send.send_data(bytes.into(), false).is_ok()
+    }
+
     /// Resets the stream, as a client does that gives up.
     pub fn reset(mut self) {
         self.send.send_reset(Reason::CANCEL);

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use forebay_proto::inference::{
+    InferParameter, ModelStreamInferResponse, infer_parameter::ParameterChoice,
+};
 use forebay_tests::{
     harness::{TestServer, framed, prefix, until, within},
     models::Fixture,
@@ -47,6 +50,75 @@ async fn a_message_that_is_announced_and_never_comes_gives_its_bytes_back_in_tim
         within(server.budget().drained()).await;
     }
     serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_end_behind_its_message_gives_its_bytes_back_in_time() {
+    let server = TestServer::builder()
+        .with_fixtures(&[Fixture::Simple])
+        .with_progress_timeout(Duration::from_millis(100))
+        .start()
+        .await;
+    let mut client = server.raw().await;
+    let mut large = good("half-open");
+    large.raw_input_contents.push(vec![0; 100_000].into());
+    for message in [good("half-open"), large] {
+        let mut call = client.call("ModelInfer", &[]);
+        call.send(framed(&message), false);
+        let text = "the call did not end behind its message for 100ms";
+        assert_says(&call.ended().await, Code::DeadlineExceeded, text);
+        within(server.budget().drained()).await;
+    }
+    // A stream may rest for as long as it likes.
+    let mut stream = client.call("ModelStreamInfer", &[]);
+    stream.send(framed(&good("first")), false);
+    stream.message::<ModelStreamInferResponse>().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stream.send(framed(&good("second")), true);
+    stream.message::<ModelStreamInferResponse>().await.unwrap();
+    assert_eq!(stream.ended().await.code(), Code::Ok);
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_message_that_crawls_gives_its_bytes_back_and_a_slow_one_comes_in() {
+    let server = TestServer::builder()
+        .with_fixtures(&[Fixture::Simple])
+        .with_progress_timeout(Duration::from_millis(500))
+        .start()
+        .await;
+    let mut client = server.raw().await;
+    for method in METHODS {
+        let mut call = client.call(method, &[]);
+        call.send(prefix(10_000_000).to_vec(), false);
+        let mut pause = tokio::time::interval(Duration::from_millis(50));
+        while call.sends(vec![0]) {
+            pause.tick().await;
+        }
+        within(server.budget().drained()).await;
+        let text = "too few bytes of a message arrived for 500ms";
+        assert_says(&call.ended().await, Code::DeadlineExceeded, text);
+    }
+    // Twice as long in all, but enough within each of its times.
+    let mut message = good("slow");
+    message.parameters = (0..60)
+        .map(|n| (format!("{n}"), string_parameter("x".repeat(1000))))
+        .collect();
+    let mut call = client.call("ModelInfer", &[]);
+    let message = framed(&message);
+    for piece in message.chunks(message.len() / 10) {
+        call.send(piece.to_vec(), false);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    call.send(Vec::new(), true);
+    assert_eq!(call.ended().await.code(), Code::Ok);
+    serves_on(server).await;
+}
+
+fn string_parameter(text: String) -> InferParameter {
+    InferParameter {
+        parameter_choice: Some(ParameterChoice::StringParam(text)),
+    }
 }
 
 #[tokio::test]

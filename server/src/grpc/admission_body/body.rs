@@ -30,13 +30,19 @@ use crate::admission::{Permit, Reserve};
 /// What is yielded when no data is.
 type Ending = Option<Result<Frame<Bytes>, Status>>;
 
+/// Bytes that are to come within the progress timeout, if the message has so many left, and the part of
+/// it that is: else a byte now and then would hold the memory of a large one for ever.
+const LEAST_PROGRESS: u64 = 16 * 1024;
+const LEAST_PART: u64 = 32;
+
 /// What tonic sees of a message that was gathered.
 const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; PREFIX_BYTES]);
 
 /// A request's body with each message's bytes reserved before its prefix is let through.
 ///
 /// It fails with the [`Status`] that the call is to end with: RESOURCE_EXHAUSTED for a message that
-/// is not let in, DEADLINE_EXCEEDED for one that stands still, INVALID_ARGUMENT for one cut short.
+/// is not let in, DEADLINE_EXCEEDED for one that stands still or crawls, and for a call that does not end
+/// behind it, INVALID_ARGUMENT for one cut short.
 #[derive(Debug)]
 pub struct AdmissionBody<B> {
     inner: B,
@@ -61,8 +67,10 @@ pub struct AdmissionBody<B> {
     incoming: Option<Incoming>,
     /// When the prefix of the message that is coming in came.
     arrived: std::time::Instant,
-    /// Runs while a message is expected to move.
+    /// Runs while a message is expected to move, or a call to end behind it.
     stall: Timer,
+    /// Bytes that came since then.
+    moved: u64,
     /// Runs while a message is in line that may not be for as long as it takes.
     patience: Option<Timer>,
     failed: bool,
@@ -96,6 +104,7 @@ impl<B> AdmissionBody<B> {
             incoming: None,
             arrived: std::time::Instant::now(),
             stall,
+            moved: 0,
             patience,
             failed: false,
         }
@@ -128,6 +137,7 @@ impl<B> AdmissionBody<B> {
             match event {
                 None => return Poll::Ready(Ok(self.pass())),
                 Some(FrameEvent::End) => {
+                    self.has_progressed();
                     let last = match self.length {
                         0 => Some(self.prefix()),
                         _ => self.pass(),
@@ -146,6 +156,7 @@ impl<B> AdmissionBody<B> {
                     return Poll::Ready(Ok(shown));
                 }
                 Some(FrameEvent::Prefix { compressed, length }) => {
+                    self.has_progressed();
                     self.current = None;
                     if std::mem::replace(&mut self.has_begun, true)
                         && self.policy == Policy::WaitForRoom
@@ -216,6 +227,21 @@ impl<B> AdmissionBody<B> {
         None
     }
 
+    /// Gives what is expected all of its time again.
+    fn has_progressed(&mut self) {
+        self.stall.armed = false;
+        self.moved = 0;
+    }
+
+    /// Returns whether the end of the call is all that may come: memory is held until then.
+    fn is_to_end(&self) -> bool {
+        match self.policy {
+            Policy::Wait => false,
+            Policy::WaitForRoom => self.has_begun,
+            Policy::Control => self.current.is_some(),
+        }
+    }
+
     fn hand_on(&mut self) -> Bytes {
         self.pending.split_to(std::mem::take(&mut self.scanned))
     }
@@ -243,7 +269,7 @@ where
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Ending, Bytes>> {
         let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
-            Poll::Pending if self.scanner.is_mid_message() => {
+            Poll::Pending if self.scanner.is_mid_message() || self.is_to_end() => {
                 ready!(self.stall.poll(cx));
                 return Poll::Ready(ControlFlow::Break(Some(Err(self.stalled()))));
             }
@@ -251,8 +277,12 @@ where
         };
         let ending = match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) => {
-                // Empty DATA frames move nothing.
-                self.stall.armed &= data.is_empty();
+                self.moved += data.len() as u64;
+                // Nobody has looked where the time is up and has not ended the call.
+                let is_enough = self.moved >= LEAST_PROGRESS.max(self.length / LEAST_PART);
+                if is_enough || self.stall.is_up() {
+                    self.has_progressed();
+                }
                 return Poll::Ready(ControlFlow::Continue(data));
             }
             Some(Ok(Err(trailers))) => Some(Ok(trailers)),
@@ -267,9 +297,14 @@ where
     }
 
     fn stalled(&self) -> Status {
+        let what = match self.moved {
+            _ if !self.scanner.is_mid_message() => "the call did not end behind its message",
+            0 => "no byte of a message arrived",
+            _ => "too few bytes of a message arrived",
+        };
+        let timeout = self.stall.timeout;
         Status::deadline_exceeded(format!(
-            "no byte of a message arrived for {:?} (admission.progress_timeout)",
-            self.stall.timeout
+            "{what} for {timeout:?} (admission.progress_timeout)"
         ))
     }
 }
@@ -317,6 +352,12 @@ impl Timer {
             sleep: None,
             armed: false,
         }
+    }
+
+    /// Returns whether it runs, and the time is up.
+    fn is_up(&self) -> bool {
+        let deadline = self.sleep.as_ref().map(|sleep| sleep.deadline());
+        self.armed && deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// Resolves when the time is up since the first call after it was disarmed.

@@ -1,6 +1,6 @@
 //! The one table from errors to gRPC status codes.
 
-use forebay_proto::ProtocolError;
+use forebay_proto::{ProtocolError, limits::MAX_NAME_BYTES};
 use tonic::{Code, Status};
 
 use crate::{admission, error::Error, model};
@@ -8,9 +8,10 @@ use crate::{admission, error::Error, model};
 /// Returns the status code of an error.
 pub fn code(error: &Error) -> Code {
     match error {
-        Error::Protocol(ProtocolError::SharedMemory { .. }) | Error::Unsupported(_) => {
-            Code::Unimplemented
-        }
+        Error::Protocol(
+            ProtocolError::SharedMemory { .. } | ProtocolError::Classification { .. },
+        )
+        | Error::Unsupported(_) => Code::Unimplemented,
         Error::Protocol(_)
         | Error::Signature(_)
         | Error::InvalidVersion { .. }
@@ -42,13 +43,34 @@ pub fn code(error: &Error) -> Code {
     }
 }
 
+/// Longest text. It goes into a header, where each byte may take three, and clients take no more than
+/// 8 KiB of headers. Names that they sent are part of it, and reasons as long as a configuration.
+const MAX_TEXT_BYTES: usize = 2048;
+
 /// Returns what is wrong with a request, which its id names where it has one.
 pub fn text(id: &str, error: &Error) -> String {
-    if id.is_empty() {
-        error.to_string()
-    } else {
-        format!("[request id: {id}] {error}")
+    let text = match echoed(id) {
+        "" => error.to_string(),
+        id => format!("[request id: {id}] {error}"),
+    };
+    cut(text)
+}
+
+/// Returns a name as it came, or nothing in place of one that is too long to be one.
+pub fn echoed(name: &str) -> &str {
+    match name.len() {
+        0..=MAX_NAME_BYTES => name,
+        _ => "",
     }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        let rest = text.len() - MAX_TEXT_BYTES;
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push_str(&format!(" ... ({rest} bytes more)"));
+    }
+    text
 }
 
 /// Returns the status of a request that failed.
@@ -58,6 +80,6 @@ pub fn of_request(id: &str, error: &Error) -> Status {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(code(&error), error.to_string())
+        Self::new(code(&error), text("", &error))
     }
 }

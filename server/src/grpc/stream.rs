@@ -142,7 +142,8 @@ impl InferStream {
 
     /// Queues a request, now: requests run in the order in which they were read.
     fn begin(&self, message: ModelInferRequest, origin: Origin) -> Reply<Item> {
-        let (id, model_name) = (message.id.clone(), message.model_name.clone());
+        let echoed = |name: &str| status::echoed(name).to_owned();
+        let (id, model_name) = (echoed(&message.id), echoed(&message.model_name));
         let end_on_failure = self.options.end_on_failure;
         let begun = InferRequest::try_from(message)
             .map_err(Error::from)

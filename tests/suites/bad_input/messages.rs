@@ -1,12 +1,21 @@
 //! Messages that are well formed, and wrong.
 
 use bytes::Bytes;
-use forebay_proto::inference::{
-    InferTensorContents, ModelInferRequest, model_infer_request::InferRequestedOutputTensor,
+use forebay_proto::{
+    StreamReply,
+    inference::{
+        InferTensorContents, ModelInferRequest, ModelMetadataRequest,
+        model_infer_request::InferRequestedOutputTensor,
+    },
+};
+use forebay_tests::{
+    harness::{TestServer, within},
+    models::Fixture,
 };
 use tonic::Code;
 
-use super::{good, refuses};
+use super::{assert_says, good, refuses, serves_on};
+use crate::conversation::converse;
 
 fn bad(change: impl FnOnce(&mut ModelInferRequest)) -> ModelInferRequest {
     let mut message = good("bad");
@@ -30,6 +39,49 @@ async fn an_unknown_version_is_not_found() {
 async fn a_version_that_is_no_number_is_named() {
     let message = bad(|m| m.model_version = "newest".into());
     refuses(message, Code::InvalidArgument, "'newest'").await;
+}
+
+#[tokio::test]
+async fn what_is_far_too_long_is_not_repeated() {
+    let long = || "x".repeat(100_000);
+    let text = "a id of 100000 bytes; at most 256";
+    let server = TestServer::start(&[Fixture::Simple]).await;
+    let mut service = server.service().await;
+    for (message, text) in [
+        (bad(|m| m.id = long()), text),
+        (
+            bad(|m| m.model_name = long()),
+            "a model_name of 100000 bytes",
+        ),
+        (bad(|m| m.inputs[0].datatype = long()), "has datatype 'xxx"),
+    ] {
+        let refused = within(service.model_infer(message.clone()))
+            .await
+            .unwrap_err();
+        assert_says(&refused, Code::InvalidArgument, text);
+        assert!(refused.message().len() < 4096);
+        let (replies, _) = converse(&mut service, vec![message], &[]).await;
+        let [
+            StreamReply::Failure {
+                message,
+                id,
+                model_name,
+                ..
+            },
+        ] = &replies[..]
+        else {
+            panic!("{replies:?}");
+        };
+        assert!(message.contains(text) && message.len() + id.len() + model_name.len() < 4096);
+    }
+    let name = ModelMetadataRequest {
+        name: long(),
+        ..Default::default()
+    };
+    let unknown = within(service.model_metadata(name)).await.unwrap_err();
+    assert_says(&unknown, Code::NotFound, "unknown model");
+    assert!(unknown.message().len() < 4096);
+    serves_on(server).await;
 }
 
 #[tokio::test]

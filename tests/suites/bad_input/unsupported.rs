@@ -56,6 +56,27 @@ async fn what_is_not_served_is_unimplemented_and_no_extension_promises_it() {
 }
 
 #[tokio::test]
+async fn an_output_by_classification_is_unimplemented_unless_it_asks_for_no_class() {
+    let asking_for = |classes| {
+        let mut message = super::good("classes");
+        let parameter = InferParameter {
+            parameter_choice: Some(infer_parameter::ParameterChoice::Int64Param(classes)),
+        };
+        message.outputs = vec![model_infer_request::InferRequestedOutputTensor {
+            name: "OUTPUT0".to_owned(),
+            parameters: [("classification".to_owned(), parameter)].into(),
+        }];
+        message
+    };
+    let text = "output 'OUTPUT0' is asked for by classification";
+    super::refuses(asking_for(3), Code::Unimplemented, text).await;
+    let server = TestServer::start(&[Fixture::Simple]).await;
+    let mut service = server.service().await;
+    within(service.model_infer(asking_for(0))).await.unwrap();
+    serves_on(server).await;
+}
+
+#[tokio::test]
 async fn a_tensor_in_shared_memory_is_unimplemented() {
     let mut message = super::good("shm");
     let region = InferParameter {

@@ -113,9 +113,17 @@ impl Inference {
     /// # Errors
     /// The model is not there, the request does not fit it, or its queue is full.
     pub fn begin(&self, request: InferRequest, origin: Origin) -> Result<Running, Error> {
-        let served = self
-            .registry
-            .find_for_request(&request.model_name, &request.model_version)?;
+        let (model, version) = (&request.model_name, &request.model_version);
+        let found = self.registry.find_for_request(model, version);
+        let served = found.inspect_err(|_| {
+            // A model that takes no requests now has failed them.
+            if let Some(served) = self.registry.asked_for(model, version) {
+                drop(Account::open(
+                    Arc::clone(&served.statistics),
+                    origin.arrived,
+                ));
+            }
+        })?;
         let account = Account::open(Arc::clone(&served.statistics), origin.arrived);
         let rows = served
             .settings

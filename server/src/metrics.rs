@@ -104,11 +104,11 @@ impl Metrics {
         self.observe(host::FIGURES, move || host::Snapshot::of(&budget));
     }
 
-    /// Shows each version of each model that is ready when figures are due.
+    /// Shows each version of each model that loaded, also once it takes no requests any more.
     pub fn observe_models(&self, registry: Arc<Registry>) {
         self.observe(model::FIGURES, move || {
             registry
-                .ready()
+                .loaded()
                 .map(|one| model::Snapshot::of(one))
                 .collect()
         });

@@ -160,6 +160,22 @@ impl Registry {
         })
     }
 
+    /// Returns every version of every model that loaded, whether it takes requests now or not.
+    pub fn loaded(&self) -> impl Iterator<Item = &Arc<Served>> {
+        let models = self.models.values();
+        models.flat_map(|versions| versions.loaded.values())
+    }
+
+    /// Returns the version that a request asks for, of those that loaded, whether it takes requests now or
+    /// not.
+    pub fn asked_for(&self, model: &str, version: &str) -> Option<&Arc<Served>> {
+        let loaded = &self.models.get(model)?.loaded;
+        match version.is_empty() {
+            true => loaded.values().next_back(),
+            false => loaded.get(&version.parse().ok()?),
+        }
+    }
+
     /// Returns every version of every model that is ready.
     pub fn ready(&self) -> impl Iterator<Item = &Arc<Served>> {
         self.models.values().flat_map(Versions::ready)
@@ -167,8 +183,9 @@ impl Registry {
 
     /// Returns the queues of the models that loaded.
     pub fn queues(&self) -> Vec<Arc<Scheduler>> {
-        let loaded = self.models.values().flat_map(|model| model.loaded.values());
-        loaded.map(|served| Arc::clone(&served.scheduler)).collect()
+        self.loaded()
+            .map(|served| Arc::clone(&served.scheduler))
+            .collect()
     }
 
     /// Returns the devices that models run on, each once.
@@ -211,11 +228,10 @@ impl Registry {
 
     /// Lets the models finish what is queued, and ends their threads. Blocks until they have.
     pub fn close(&self) {
-        let loaded = || self.models.values().flat_map(|model| model.loaded.values());
-        loaded().for_each(|served| served.scheduler.close());
+        self.loaded().for_each(|served| served.scheduler.close());
         // Whoever waits for weights is answered first.
         self.residency.close();
-        loaded().for_each(|served| served.join());
+        self.loaded().for_each(|served| served.join());
     }
 }
 

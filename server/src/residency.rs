@@ -44,6 +44,9 @@ pub trait Resident: Send + Sync + Debug {
 
     /// Answers what is queued: the model cannot be brought in.
     fn refuse(&self, reason: &str);
+
+    /// Returns whether it can never be brought in any more.
+    fn is_lost(&self) -> bool;
 }
 
 /// Who holds memory for weights, and the thread that sees to it.
@@ -209,21 +212,24 @@ impl Shared {
         state.peak = state.peak.max(state.roster.bytes());
         let model = state.models[id].upgrade();
         drop(state);
-        let came = match (&model, step) {
-            (Some(model), Step::BringIn(_)) => bring_in(&**model),
-            (Some(model), _) => {
+        let note: fn(&mut Roster, Id, Instant) = match (&model, step) {
+            (Some(model), Step::BringIn(_)) if bring_in(&**model) => Roster::came,
+            (Some(model), Step::BringIn(_)) if !model.is_lost() => Roster::failed,
+            (Some(model), Step::Evict(_)) => {
                 if catch_unwind(AssertUnwindSafe(|| model.leave())).is_err() {
                     tracing::error!(?model, "letting a model's weights go panicked");
                 }
-                false
+                Roster::left
             }
-            (None, _) => false,
+            _ => {
+                self.lock().roster.give_up(Some(id));
+                Roster::left
+            }
         };
         let mut state = self.lock();
-        if came {
-            state.roster.came(id, Instant::now());
-        } else {
-            state.roster.left(id, Instant::now());
+        note(&mut state.roster, id, Instant::now());
+        if state.closed {
+            state.roster.give_up(None);
         }
         state
     }
@@ -247,7 +253,10 @@ impl Shared {
     }
 
     fn close(&self) {
-        self.lock().closed = true;
+        let mut state = self.lock();
+        state.closed = true;
+        state.roster.give_up(None);
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -301,17 +310,15 @@ impl Lease {
     /// Returns how long a request that was queued at `queued`, and runs from `now`, waited for the
     /// weights.
     pub fn waited(&self, queued: Instant, now: Instant) -> Duration {
-        let since = self.shared.lock().roster.since(self.id);
         // They may serve before it is noted that they are there.
-        let since = since.map_or(now, |since| since.min(now));
-        since.saturating_duration_since(queued)
+        self.shared.lock().roster.absence(self.id, queued, now)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        let is_wanted = state.roster.release(self.id) && state.roster.is_awaited();
+        let is_wanted = state.roster.release(self.id) && state.roster.is_wanted();
         let closes = state.closed;
         drop(state);
         if is_wanted || closes {

@@ -46,6 +46,8 @@ pub struct Server {
     overflow: Option<Overflow>,
     /// The latest reason of a device, or of what parks requests, that has failed for good.
     failed: watch::Sender<Option<String>>,
+    /// Told when a model begins or ends to take requests for another reason.
+    readiness: watch::Sender<()>,
 }
 
 /// The server cannot start, or has ended in disorder.
@@ -101,10 +103,13 @@ impl Server {
             .iter()
             .flatten()
             // A model whose places cannot be found does not load, which is told where it is tried.
-            .filter_map(|entry| registry::places(&devices, &entry.settings.instances).ok())
-            .map(|places| places.len())
+            .filter_map(|entry| {
+                let places = registry::places(&devices, &entry.settings.instances).ok()?;
+                // Each version has all of them.
+                Some(places.len() * entry.versions.len())
+            })
             .sum();
-        let failed = watch::Sender::new(None);
+        let (failed, readiness) = (watch::Sender::new(None), watch::Sender::new(()));
         let loader = Loader {
             devices: devices.clone(),
             pool: pool.clone(),
@@ -120,6 +125,7 @@ impl Server {
                 config.registry.residency_turn,
             )),
             failed: failed.clone(),
+            readiness: readiness.clone(),
         };
         let load = move || Registry::load(scanned, &loader);
         let registry = off_the_workers("fb-load", load).await?;
@@ -137,6 +143,7 @@ impl Server {
             devices,
             tracer,
             failed,
+            readiness,
         })
     }
 
@@ -187,11 +194,14 @@ impl Server {
         let memory = (self.budget, self.pool);
         let routes = grpc::routes(service, &health, memory, &self.config.admission);
         let gone = async {
-            let failed = self.failed.subscribe();
-            let watched = watch_failures(failed, &health, self.config.device.on_failure);
+            let watched = Watched {
+                registry: &self.registry,
+                failed: self.failed.subscribe(),
+                readiness: self.readiness.subscribe(),
+            };
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = watched => shutdown.cancel(),
+                () = watched.tell(&health, self.config.device.on_failure) => shutdown.cancel(),
             }
             health.end().await;
         };
@@ -226,20 +236,31 @@ impl Server {
     }
 }
 
-/// Tells of the first part that fails, and returns where the server is to end then; else never.
-async fn watch_failures(
-    mut failed: watch::Receiver<Option<String>>,
-    health: &Health,
-    on_failure: OnFailure,
-) {
-    // Without a sender there is nothing that could fail.
-    if failed.wait_for(Option::is_some).await.is_ok() {
-        health.set(false).await;
-        if on_failure == OnFailure::Exit {
-            return;
+/// What health is told from.
+struct Watched<'a> {
+    registry: &'a Registry,
+    failed: watch::Receiver<Option<String>>,
+    readiness: watch::Receiver<()>,
+}
+
+impl Watched<'_> {
+    /// Tells whether all models take requests, now and whenever that may have changed. Returns where a part
+    /// has failed for good and the server is to end then; else never.
+    async fn tell(mut self, health: &Health, on_failure: OnFailure) {
+        loop {
+            let is_lost = self.failed.borrow_and_update().is_some();
+            health.set(!is_lost && self.registry.all_ready()).await;
+            if is_lost && on_failure == OnFailure::Exit {
+                return;
+            }
+            tokio::select! {
+                Ok(()) = self.failed.changed() => {}
+                Ok(()) = self.readiness.changed() => {}
+                // Without senders there is nothing that could change.
+                else => std::future::pending().await,
+            }
         }
     }
-    std::future::pending::<()>().await;
 }
 
 /// Says at start what models may run on.

@@ -168,13 +168,16 @@ impl GrpcInferenceService for InferenceService {
     ) -> Answer<ModelStatisticsResponse> {
         let ModelStatisticsRequest { name, version } = request.into_inner();
         let asked: Vec<_> = match (name.as_str(), version.as_str()) {
-            ("", _) => self.registry.ready().collect(),
-            (name, "") => {
-                self.registry.find(name, "")?;
-                let all = self.registry.ready();
-                all.filter(|served| served.name == name).collect()
-            }
-            (name, version) => vec![self.registry.find(name, version)?],
+            // Also of those that take no requests now: what became of theirs is of interest most then.
+            ("", _) => self.registry.loaded().collect(),
+            (name, version) => match self.registry.asked_for(name, version) {
+                None => vec![self.registry.find(name, version)?],
+                Some(_) if version.is_empty() => {
+                    let all = self.registry.loaded();
+                    all.filter(|served| served.name == name).collect()
+                }
+                Some(served) => vec![served],
+            },
         };
         let model_stats = asked.iter().map(|served| served.report()).collect();
         let forebay_devices = describe::devices(self.registry.devices()).await;

@@ -10,6 +10,7 @@ use crate::registry::Served;
 /// The state of one version of a model.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
+    is_ready: bool,
     queued: u64,
     parked: u64,
     /// How long instances waited for requests that were on disk.
@@ -21,6 +22,7 @@ impl Snapshot {
     pub(super) fn of(served: &Served) -> Self {
         let queue = &served.scheduler;
         Self {
+            is_ready: served.failure().is_none(),
             queued: queue.len() as u64,
             parked: queue.parked() as u64,
             disk_wait: queue.stalls(Instant::now()),
@@ -101,6 +103,13 @@ impl Snapshot {
 
 /// All of them.
 pub(super) const FIGURES: &[Figure<Vec<Snapshot>>] = &[
+    Figure {
+        name: "forebay.model.ready",
+        unit: "1",
+        about: "1 for a version that takes requests, 0 for one that loaded and does not any more.",
+        kind: Kind::Level,
+        read: |models| each(models, |model| u64::from(model.is_ready)),
+    },
     Figure {
         name: "forebay.model.queue.length",
         unit: "{request}",

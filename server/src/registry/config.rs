@@ -1,6 +1,6 @@
 //! The section `[registry]` of the configuration.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub enum WarmupSizes {
     All,
 }
 
+/// How long a model may stay in memory where another waits.
+const TURNS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+
 /// How models become ready.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,7 +38,7 @@ pub struct Config {
     /// What the weights of all models may take in memory together. Defaults to 0: without a bound.
     pub weights_bytes: ByteSize,
     /// How long a model that always has requests stays in memory where another waits for room.
-    /// Defaults to 1 s.
+    /// Defaults to 1 s; at least 10 ms, in which a batch can run, and at most an hour.
     #[serde(with = "humantime_serde")]
     pub residency_turn: Duration,
 }
@@ -48,6 +51,13 @@ impl Config {
 
     pub(crate) fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        if !TURNS.contains(&self.residency_turn) {
+            let (least, most) = (TURNS.start(), TURNS.end());
+            let turn = self.residency_turn;
+            faults.push(format!(
+                "registry.residency_turn is {turn:?}; give it {least:?} to {most:?}"
+            ));
+        }
         if self.model_residency == Mode::Lru && self.weights_budget().is_none() {
             faults.push(
                 "registry.weights_bytes: missing, so with registry.model_residency = \"lru\" no weights would ever leave memory; set it"

@@ -50,6 +50,8 @@ pub struct Loader {
     pub residency: Arc<Residency>,
     /// Told the reason when a device that models run on fails for good.
     pub failed: watch::Sender<Option<String>>,
+    /// Told when a version begins or ends to take requests for another reason.
+    pub readiness: watch::Sender<()>,
 }
 
 /// A version of a model cannot be served.
@@ -109,6 +111,7 @@ impl Loader {
             blueprint: may_leave.then_some(blueprint),
             member: OnceLock::new(),
             visits: Mutex::default(),
+            readiness: self.readiness.clone(),
         });
         self.take_in(&served, may_leave)?;
         Ok(served)

@@ -9,6 +9,7 @@ use std::{
 };
 
 use forebay_proto::inference::{ForebayResidencyStatistics, ModelStatistics};
+use tokio::sync::watch;
 
 use super::{blueprint::Blueprint, load::Error};
 use crate::{
@@ -52,6 +53,8 @@ pub struct Served {
     /// Its place on the roster of such models.
     pub(super) member: OnceLock<Member>,
     pub(super) visits: Mutex<Visits>,
+    /// Told when it begins or ends to take requests, other than by a failure of its device.
+    pub(super) readiness: watch::Sender<()>,
 }
 
 /// How a version came into memory and left it, since it was loaded.
@@ -151,7 +154,9 @@ impl Served {
             visits.is_out = false;
             visits.came += 1;
             visits.coming += took;
-            visits.failed = None;
+            if visits.failed.take().is_some() {
+                self.readiness.send_replace(());
+            }
         }
         self.scheduler.resume();
         for pipeline in &mut pipelines {
@@ -176,6 +181,7 @@ impl Resident for Served {
             visits.is_out = true;
             visits.failed = Some((Instant::now(), reason.clone()));
             drop(visits);
+            self.readiness.send_replace(());
             // Instances that were made find this and end.
             self.scheduler.suspend();
             blueprint.release();
@@ -206,6 +212,10 @@ impl Resident for Served {
             version: self.version,
             reason: reason.to_owned(),
         });
+    }
+
+    fn is_lost(&self) -> bool {
+        self.scheduler.failure().is_some()
     }
 }
 

@@ -5,10 +5,19 @@
 //! in memory for longest goes, once it and the wait have lasted a turn: what runs is finished first,
 //! and what is queued waits for its return. So no model waits for ever behind busy ones.
 //!
+//! A model that did not come is tried again after a while also without a request, so that who sends none
+//! while it is not ready finds it ready in the end. For that only idle ones go, once nobody else waits.
+//!
 //! Invariants: what is brought in fits the budget; a model with requests goes after a turn only; a
 //! model is not on its way in and out at a time, and only one is on its way.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
+
+/// How long a model that did not come is left alone: the first time, and at most.
+const PAUSES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// Identifies a model on its roster.
 pub type Id = usize;
@@ -18,7 +27,7 @@ pub type Id = usize;
 pub enum Step {
     /// Let the weights of this model go, and call [`Roster::left`].
     Evict(Id),
-    /// Bring this model in, and call [`Roster::came`], or [`Roster::left`] where that fails.
+    /// Bring this model in, and call [`Roster::came`], or [`Roster::failed`] where that fails.
     BringIn(Id),
     /// Nothing, before something changes or this time has come.
     Wait(Option<Instant>),
@@ -58,6 +67,17 @@ struct Member {
     uses: usize,
     /// When a request last came or was answered, by the roster's clock.
     used: u64,
+    /// When it last began to leave.
+    went: Option<Instant>,
+    /// It did not come.
+    failed: Option<Failed>,
+}
+
+/// When a model that did not come is tried again, and after which pause.
+#[derive(Debug, Clone, Copy)]
+struct Failed {
+    again: Instant,
+    pause: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +129,8 @@ impl Roster {
             place: Place::In(now),
             uses: 0,
             used: 0,
+            went: None,
+            failed: None,
         });
         Ok(self.members.len() - 1)
     }
@@ -139,26 +161,23 @@ impl Roster {
 
     /// Returns what is to be done next, and takes it as begun.
     pub fn step(&mut self, now: Instant) -> Step {
-        let awaited = self.awaited();
-        let needed = awaited.map_or(0, |(id, _)| self.members[id].bytes);
-        let is_room = self
-            .budget
-            .is_none_or(|budget| self.bytes().saturating_add(needed) <= budget);
-        match (awaited, is_room) {
-            (None, true) => Step::Wait(None),
+        let next = self.awaited().or_else(|| self.due(now));
+        let needed = next.map_or(0, |(id, _)| self.members[id].bytes);
+        match (next, self.has_room(self.bytes(), needed)) {
+            (None, true) => Step::Wait(self.next_due(now)),
             (Some((id, _)), true) => {
                 self.members[id].place = Place::Coming;
                 Step::BringIn(id)
             }
-            (_, false) => match (self.least_used(), awaited) {
-                (Some(id), _) => self.evict(id),
+            (_, false) => match (self.least_used(), next) {
+                (Some(id), _) => self.evict(id, now),
                 (None, Some((_, since))) => self.end_a_turn(since, now),
-                (None, None) => Step::Wait(None),
+                (None, None) => Step::Wait(self.next_due(now)),
             },
         }
     }
 
-    /// Notes that a model's weights are gone, or did not come. It is tried again while a request waits.
+    /// Notes that a model's weights are gone. It comes back while a request waits.
     pub fn left(&mut self, id: Id, now: Instant) {
         self.clock += 1;
         let member = &mut self.members[id];
@@ -168,9 +187,33 @@ impl Roster {
         };
     }
 
+    /// Notes that a model did not come. It is tried again while a request waits; else after a pause,
+    /// which is longer each time.
+    pub fn failed(&mut self, id: Id, now: Instant) {
+        self.left(id, now);
+        let failed = &mut self.members[id].failed;
+        let pause = match *failed {
+            // A request had it tried meanwhile.
+            Some(Failed { again, .. }) if now < again => return,
+            Some(Failed { pause, .. }) => (2 * pause).min(*PAUSES.end()),
+            None => *PAUSES.start(),
+        };
+        let again = now + pause;
+        *failed = Some(Failed { again, pause });
+    }
+
     /// Notes that a model is in memory.
     pub fn came(&mut self, id: Id, now: Instant) {
-        self.members[id].place = Place::In(now);
+        let member = &mut self.members[id];
+        member.place = Place::In(now);
+        member.failed = None;
+    }
+
+    /// Tries no model again without a request: one, or all.
+    pub fn give_up(&mut self, id: Option<Id>) {
+        let members = self.members.iter_mut().enumerate();
+        let given_up = members.filter(|(member, _)| id.is_none_or(|id| id == *member));
+        given_up.for_each(|(_, member)| member.failed = None);
     }
 
     /// Returns since when a model is in memory, if it is.
@@ -181,9 +224,23 @@ impl Roster {
         }
     }
 
+    /// Returns for how long of the time from `from` to `until` a model was out of memory, of the last
+    /// time that it was.
+    pub fn absence(&self, id: Id, from: Instant, until: Instant) -> Duration {
+        let member = &self.members[id];
+        let came = self.since(id).map_or(until, |since| since.min(until));
+        let went = member.went.map_or(from, |went| went.max(from));
+        came.saturating_duration_since(went)
+    }
+
     /// Returns whether a request waits for a model.
     pub fn is_awaited(&self) -> bool {
         self.awaited().is_some()
+    }
+
+    /// Returns whether a model is to come once there is room.
+    pub fn is_wanted(&self) -> bool {
+        self.is_awaited() || self.members.iter().any(|member| member.failed.is_some())
     }
 
     /// Returns what all models hold that are in memory, or on their way in or out.
@@ -203,12 +260,40 @@ impl Roster {
         awaited.min().map(|(_, id, since)| (id, since))
     }
 
+    /// Returns the model whose pause is over for longest, and since when, of those that find room once
+    /// idle ones go.
+    fn due(&self, now: Instant) -> Option<(Id, Instant)> {
+        let idle = self.members.iter().filter(|member| member.is_idle());
+        let busy = self.bytes() - idle.map(|member| member.bytes).sum::<u64>();
+        let members = self.members.iter().enumerate();
+        let due = members.filter_map(|(id, member)| {
+            let failed = member.failed.filter(|failed| failed.again <= now)?;
+            let comes = member.place == Place::Out && self.has_room(busy, member.bytes);
+            comes.then_some((failed.again, id))
+        });
+        due.min().map(|(again, id)| (id, again))
+    }
+
+    /// Returns when the next pause is over.
+    fn next_due(&self, now: Instant) -> Option<Instant> {
+        let pauses = self.members.iter().filter_map(|member| member.failed);
+        let later = pauses
+            .map(|failed| failed.again)
+            .filter(|again| *again > now);
+        later.min()
+    }
+
+    /// Returns whether `needed` bytes fit beside those that are `held`.
+    fn has_room(&self, held: u64, needed: u64) -> bool {
+        self.budget
+            .is_none_or(|budget| held.saturating_add(needed) <= budget)
+    }
+
     /// Returns the model without requests that was used least recently; of those that never were, the
     /// one that was added last.
     fn least_used(&self) -> Option<Id> {
         let members = self.members.iter().enumerate().rev();
-        let idle =
-            members.filter(|(_, member)| member.uses == 0 && matches!(member.place, Place::In(_)));
+        let idle = members.filter(|(_, member)| member.is_idle());
         idle.min_by_key(|(_, member)| member.used).map(|(id, _)| id)
     }
 
@@ -226,15 +311,24 @@ impl Roster {
                 if now < until {
                     Step::Wait(Some(until))
                 } else {
-                    self.evict(id)
+                    self.evict(id, now)
                 }
             }
         }
     }
 
-    fn evict(&mut self, id: Id) -> Step {
-        self.members[id].place = Place::Leaving;
+    fn evict(&mut self, id: Id, now: Instant) -> Step {
+        let member = &mut self.members[id];
+        member.place = Place::Leaving;
+        member.went = Some(now);
         Step::Evict(id)
+    }
+}
+
+impl Member {
+    /// Returns whether it is in memory without a request.
+    fn is_idle(&self) -> bool {
+        self.uses == 0 && matches!(self.place, Place::In(_))
     }
 }
 

@@ -125,8 +125,108 @@ fn what_did_not_come_is_tried_again_behind_those_that_wait() {
     assert_eq!(roster.step(now), Step::Evict(0));
     roster.left(0, now);
     assert_eq!(roster.step(now), Step::BringIn(1));
-    roster.left(1, now);
+    roster.failed(1, now);
     assert_eq!(roster.step(now), Step::BringIn(2));
+}
+
+/// Fails to bring a model in, which nobody waits for any more.
+fn fail(roster: &mut Roster, id: Id, now: Instant) {
+    assert_eq!(roster.step(now), Step::BringIn(id));
+    roster.failed(id, now);
+}
+
+#[test]
+fn what_did_not_come_is_tried_again_without_a_request_after_longer_and_longer_pauses() {
+    let mut now = Instant::now();
+    let mut roster = of(2, 1, now);
+    roster.acquire(1, now);
+    assert_eq!(roster.step(now), Step::Evict(0));
+    roster.left(0, now);
+    fail(&mut roster, 1, now);
+    // Tried for the request once more, which does not make the pause longer.
+    fail(&mut roster, 1, now);
+    roster.release(1);
+    for secs in [1, 2, 4, 8, 16, 32, 60, 60] {
+        let pause = Duration::from_secs(secs);
+        assert_eq!(roster.step(now), Step::Wait(Some(now + pause)));
+        assert_eq!(roster.step(now + pause - MS), Step::Wait(Some(now + pause)));
+        now += pause;
+        fail(&mut roster, 1, now);
+    }
+    now += Duration::from_secs(60);
+    assert_eq!(roster.step(now), Step::BringIn(1));
+    roster.came(1, now);
+    assert_eq!(roster.step(now), Step::Wait(None));
+    assert!(!roster.is_wanted());
+}
+
+#[test]
+fn for_what_nobody_waits_for_only_idle_models_go_and_only_where_that_is_enough() {
+    let start = Instant::now();
+    let mut roster = Roster::new(Some(4), TURN);
+    for bytes in [2, 2, 3] {
+        roster.admit(bytes, start).unwrap();
+        settle(&mut roster, start);
+    }
+    roster.acquire(2, start);
+    assert_eq!(roster.step(start), Step::Evict(1));
+    roster.left(1, start);
+    assert_eq!(roster.step(start), Step::Evict(0));
+    roster.left(0, start);
+    fail(&mut roster, 2, start);
+    roster.release(2);
+    // Both are back meanwhile, and one is busy.
+    for id in [0, 1] {
+        roster.acquire(id, start);
+    }
+    let both = [Step::BringIn(0), Step::BringIn(1)];
+    assert_eq!(settle(&mut roster, start), both);
+    roster.release(0);
+    let due = start + *PAUSES.start();
+    assert_eq!(roster.step(due), Step::Wait(None));
+    assert!(
+        roster.release(1) && roster.is_wanted(),
+        "and then it is looked at"
+    );
+    let all = [Step::Evict(0), Step::Evict(1), Step::BringIn(2)];
+    assert_eq!(settle(&mut roster, due), all);
+}
+
+#[test]
+fn what_is_given_up_is_left_alone() {
+    let now = Instant::now();
+    for who in [None, Some(1)] {
+        let mut roster = of(2, 2, now);
+        for id in 0..2 {
+            roster.members[id].place = Place::Out;
+            roster.failed(id, now);
+        }
+        roster.give_up(who);
+        let later = now + *PAUSES.end();
+        let expected = match who {
+            None => vec![],
+            Some(_) => vec![Step::BringIn(0)],
+        };
+        assert_eq!(settle(&mut roster, later), expected);
+    }
+}
+
+#[test]
+fn an_absence_begins_when_the_weights_go_or_the_request_is_queued() {
+    let start = Instant::now();
+    let mut roster = of(2, 1, start);
+    let at = |ms: u32| start + ms * MS;
+    roster.acquire(0, at(0));
+    roster.acquire(1, at(0));
+    assert_eq!(settle(&mut roster, at(200)).len(), 2);
+    assert_eq!(settle(&mut roster, at(500)).len(), 2);
+    // Model 0 was away from 200 to 500 ms.
+    for (queued, absence) in [(0, 300), (200, 300), (400, 100), (600, 0)] {
+        let absence = absence * MS;
+        assert_eq!(roster.absence(0, at(queued), at(700)), absence, "{queued}");
+    }
+    // Model 1 has been since then.
+    assert_eq!(roster.absence(1, at(550), at(700)), 150 * MS);
 }
 
 /// What happens to a roster.
@@ -144,7 +244,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => (0..6usize).prop_map(Event::Acquire),
         3 => (0..6usize).prop_map(Event::Release),
-        1 => (0..150u32).prop_map(Event::Pass),
+        1 => prop_oneof![4 => 0..150u32, 1 => 0..5000u32].prop_map(Event::Pass),
         3 => Just(Event::Step),
         3 => any::<bool>().prop_map(Event::End),
     ]
@@ -161,6 +261,8 @@ struct Oracle {
     /// Since when each is in memory, and since when it waits.
     within: Vec<Option<Instant>>,
     waits: Vec<Option<(u64, Instant)>>,
+    /// When those are tried again that did not come.
+    again: Vec<Option<Instant>>,
     under_way: Option<Step>,
     clock: u64,
 }
@@ -170,6 +272,20 @@ impl Oracle {
         (0..self.bytes.len())
             .filter(|&id| self.waits[id].is_some())
             .min_by_key(|&id| self.waits[id])
+    }
+
+    fn is_idle(&self, id: usize) -> bool {
+        self.uses[id] == 0 && self.within[id].is_some()
+    }
+
+    /// Returns who is tried again without a request now.
+    fn due(&self, now: Instant) -> Option<usize> {
+        let idle = (0..self.bytes.len()).filter(|&id| self.is_idle(id));
+        let busy = self.held() - idle.map(|id| self.bytes[id]).sum::<u64>();
+        (0..self.bytes.len())
+            .filter(|&id| self.again[id].is_some_and(|again| again <= now))
+            .filter(|&id| self.within[id].is_none() && busy + self.bytes[id] <= self.budget)
+            .min_by_key(|&id| self.again[id])
     }
 
     fn held(&self) -> u64 {
@@ -183,7 +299,8 @@ impl Oracle {
 
     /// Checks a step, and takes it as begun.
     fn check(&mut self, step: Step, now: Instant) {
-        let first = self.first_in_line();
+        let waiting = self.first_in_line();
+        let first = waiting.or_else(|| self.due(now));
         match step {
             Step::BringIn(id) => {
                 assert_eq!(Some(id), first, "out of order");
@@ -199,7 +316,7 @@ impl Oracle {
                     "there is room"
                 );
                 let idle: Vec<_> = (0..self.bytes.len())
-                    .filter(|&id| self.uses[id] == 0 && self.within[id].is_some())
+                    .filter(|&id| self.is_idle(id))
                     .collect();
                 if self.uses[id] == 0 {
                     let least = idle.iter().map(|&id| self.used[id]).min();
@@ -213,15 +330,28 @@ impl Oracle {
                 self.under_way = Some(step);
             }
             Step::Wait(until) => {
-                let Some(first) = first else { return };
+                let Some(first) = first else {
+                    let later = self.again.iter().flatten().filter(|again| **again > now);
+                    return assert_eq!(until, later.min().copied());
+                };
+                assert!(waiting.is_some(), "it is due");
                 assert!(self.held() + self.bytes[first] > self.budget);
                 assert!(until.is_some_and(|until| until > now), "nobody would wake");
             }
         }
     }
 
-    fn end(&mut self, came: bool, now: Instant) {
-        match self.under_way.take() {
+    fn end(&mut self, roster: &Roster, came: bool, now: Instant) {
+        let step = self.under_way.take();
+        if let Some(Step::BringIn(id)) = step {
+            let again = match self.again[id] {
+                Some(again) if again > now => again,
+                // The pauses have a test of their own.
+                _ => roster.members[id].failed.map_or(now, |failed| failed.again),
+            };
+            self.again[id] = (!came).then_some(again);
+        }
+        match step {
             Some(Step::BringIn(id)) if came => self.within[id] = Some(now),
             Some(Step::BringIn(id) | Step::Evict(id)) if self.uses[id] > 0 => {
                 self.waits[id] = Some((self.clock, now));
@@ -255,6 +385,7 @@ proptest! {
             used: vec![0; 6],
             within: (0..6).map(|id| roster.since(id)).collect(),
             waits: vec![None; 6],
+            again: vec![None; 6],
             under_way: None,
             clock: 0,
             bytes,
@@ -284,10 +415,11 @@ proptest! {
                 Event::End(came) => {
                     match oracle.under_way {
                         Some(Step::BringIn(id)) if came => roster.came(id, now),
-                        Some(Step::BringIn(id) | Step::Evict(id)) => roster.left(id, now),
+                        Some(Step::BringIn(id)) => roster.failed(id, now),
+                        Some(Step::Evict(id)) => roster.left(id, now),
                         _ => {}
                     }
-                    oracle.end(came, now);
+                    oracle.end(&roster, came, now);
                 }
                 _ => {}
             }

@@ -36,6 +36,10 @@ impl Resident for Model {
     fn refuse(&self, reason: &str) {
         self.tell(reason);
     }
+
+    fn is_lost(&self) -> bool {
+        self.name == 'z'
+    }
 }
 
 struct Rig {
@@ -108,6 +112,29 @@ fn what_does_not_come_is_refused_and_holds_nobody_up() {
     let next = |rig: &Rig| rig.told.recv_timeout(LONG).unwrap();
     while next(&rig) != "c comes" {}
     drop((failing, other));
+    rig.residency.close();
+}
+
+#[test]
+fn what_did_not_come_is_tried_again_by_itself_unless_it_is_lost() {
+    let rig = rig("abz", "bz", 1);
+    rig.hears(&["b leaves", "z leaves"]);
+    let next = || rig.told.recv_timeout(LONG).unwrap();
+    // While there are requests they are tried for those.
+    let lease = rig.lease(2);
+    rig.hears(&["a leaves", "z comes", "z planted"]);
+    drop(lease);
+    let lease = rig.lease(1);
+    while next() != "b comes" {}
+    drop(lease);
+    let before = Instant::now();
+    loop {
+        let told = next();
+        assert!(!told.starts_with('z'), "{told}");
+        if told == "b comes" && before.elapsed() > Duration::from_millis(900) {
+            break;
+        }
+    }
     rig.residency.close();
 }
 

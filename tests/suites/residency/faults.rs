@@ -3,8 +3,12 @@
 use std::time::Instant;
 
 use forebay_client::Code;
+use forebay_proto::inference::ModelStatisticsRequest;
 use forebay_server::executor;
 use forebay_tests::{harness::until, models::Fixture};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use super::*;
 
@@ -77,6 +81,54 @@ async fn a_model_whose_file_is_gone_is_not_ready_until_a_request_finds_it_again(
     }
     assert!(within(client.model_ready("m1")).await.unwrap());
     assert_eq!(residency(&server, 1).brought_in_count, 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_could_not_come_is_ready_again_without_a_request_and_health_tells() {
+    let server = within_kib(models(2), 1100).start().await;
+    let client = server.client().await;
+    let mut health = HealthClient::new(server.channel().await);
+    let asked = HealthCheckRequest::default();
+    let mut told = within(health.watch(asked)).await.unwrap().into_inner();
+    let mut next = async || {
+        let told = within(told.message()).await.unwrap().unwrap();
+        told.status()
+    };
+    assert_eq!(next().await, ServingStatus::Serving);
+    let file = server.repository().path().join("m1/1/model.pt");
+    let aside = server.repository().scratch().join("aside.pt");
+    fs::rename(&file, &aside).unwrap();
+    ask(&client, 1, 1.0).await.unwrap_err();
+    assert_eq!(next().await, ServingStatus::NotServing);
+    assert!(!within(client.server_ready()).await.unwrap());
+    fs::rename(&aside, &file).unwrap();
+    assert_eq!(next().await, ServingStatus::Serving);
+    assert!(within(client.server_ready()).await.unwrap());
+    assert_eq!(resident(&server, 2), [1]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn statistics_of_a_model_that_takes_no_requests_go_on() {
+    let server = within_kib(models(2), 1100).start().await;
+    let client = server.client().await;
+    let file = server.repository().path().join("m1/1/model.pt");
+    fs::remove_file(&file).unwrap();
+    for _ in 0..3 {
+        ask(&client, 1, 1.0).await.unwrap_err();
+    }
+    for (model, version) in [("", ""), ("m1", ""), ("m1", "1")] {
+        let request = ModelStatisticsRequest {
+            name: model.to_owned(),
+            version: version.to_owned(),
+        };
+        let told = within(server.service().await.model_statistics(request)).await;
+        let stats = told.unwrap().into_inner().model_stats;
+        let its = stats.iter().find(|one| one.name == "m1").unwrap();
+        let fail = its.inference_stats.unwrap().fail.unwrap();
+        assert_eq!(fail.count, 3, "{model:?} {version:?}");
+    }
     server.stop().await;
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::{
     error::Error,
     repository::Scheduling,
-    request::{Answer, Job},
+    request::{Answer, Job, Life},
 };
 
 mod batcher;
@@ -135,7 +135,7 @@ impl Scheduler {
         } else {
             Vec::new()
         };
-        let sequence = job.sequence.as_ref().map(|control| control.id.clone());
+        let mut sequence = None;
         let parkable = self.parkable_bytes(&job);
         let has_company = soon::has_company(&job);
         let mut state = self.lock();
@@ -169,8 +169,12 @@ impl Scheduler {
                         model: job.model.clone(),
                     });
                 };
+                let id = control.id.clone();
                 match sequences.push(now, control, job) {
-                    Ok(ticket) => ticket,
+                    Ok(ticket) => {
+                        sequence = sequences.life(&id).map(|life| (id, life));
+                        ticket
+                    }
                     Err(UnknownSequence(job)) => return Err(missing_start(&job)),
                 }
             }
@@ -302,9 +306,9 @@ impl Scheduler {
     }
 
     /// Notes that a job of a sequence which had left the queue is done with.
-    fn settle(&self, sequence: &SequenceId) {
+    fn settle(&self, (id, life): &(SequenceId, Life)) {
         if let Queue::Sequences(sequences) = &mut self.lock().queue
-            && sequences.settle(sequence, Instant::now())
+            && sequences.settle(id, *life, Instant::now())
         {
             self.changed.notify_all();
         }

@@ -11,7 +11,10 @@ use forebay_proto::SequenceId;
 use tokio::sync::oneshot;
 
 use super::{Scheduler, Ticket};
-use crate::{error::Error, request::Answer};
+use crate::{
+    error::Error,
+    request::{Answer, Life},
+};
 
 /// The answer to a job, as a future.
 ///
@@ -24,7 +27,7 @@ pub struct Pending {
     /// Taken once the answer is there.
     pub(super) scheduler: Option<Arc<Scheduler>>,
     pub(super) ticket: Ticket,
-    pub(super) sequence: Option<SequenceId>,
+    pub(super) sequence: Option<(SequenceId, Life)>,
 }
 
 impl Pending {

@@ -35,8 +35,8 @@ struct Sequence<T> {
     /// That of its latest request.
     life: Life,
     items: BTreeMap<Ticket, Item<T>>,
-    /// Requests that were taken and are not done with.
-    running: usize,
+    /// Those of requests that were taken and are not done with.
+    running: Vec<Life>,
     /// When its last request came, or was done with.
     active: Instant,
 }
@@ -49,7 +49,7 @@ impl<T> Sequence<T> {
     }
 
     fn is_idle(&self) -> bool {
-        self.items.is_empty() && self.running == 0
+        self.items.is_empty() && self.running.is_empty()
     }
 }
 
@@ -128,7 +128,7 @@ impl<T> Sequences<T> {
                 id: control.id,
                 life: ticket,
                 items: BTreeMap::from([(ticket, item(ticket, value))]),
-                running: 0,
+                running: Vec::new(),
                 active: now,
             }),
             None => return Err(UnknownSequence(value)),
@@ -168,13 +168,13 @@ impl<T> Sequences<T> {
             && let Some((_, item)) = sequence.items.pop_first()
         {
             sequence.active = now;
-            sequence.running += 1;
+            sequence.running.push(item.life);
             self.len -= 1;
             if item.end {
                 // Requests after the end belong to the sequence's next life.
                 let mut rest = self.slots[slot].take();
                 if let Some(rest) = &mut rest {
-                    rest.running = 0;
+                    rest.running.clear();
                 }
                 self.backlog
                     .extend(rest.filter(|rest| !rest.items.is_empty()));
@@ -193,12 +193,21 @@ impl<T> Sequences<T> {
         }
     }
 
-    /// Notes that a request that was taken is done with: the sequence may be idle from here on.
-    /// Returns whether another waits for its slot.
-    pub fn settle(&mut self, id: &SequenceId, now: Instant) -> bool {
+    /// Returns the life of an open sequence's latest request.
+    pub fn life(&self, id: &SequenceId) -> Option<Life> {
+        let mut open = self.slots.iter().flatten().chain(&self.backlog);
+        let found = open.find(|sequence| sequence.id == *id);
+        found.map(|sequence| sequence.life)
+    }
+
+    /// Notes that a request that was taken is done with: its sequence may be idle from here on. One of
+    /// the same id that began after its end is another. Returns whether one waits for a slot.
+    pub fn settle(&mut self, id: &SequenceId, life: Life, now: Instant) -> bool {
         let mut open = self.slots.iter_mut().flatten();
-        if let Some(sequence) = open.find(|sequence| sequence.id == *id) {
-            sequence.running = sequence.running.saturating_sub(1);
+        if let Some(sequence) = open.find(|sequence| sequence.id == *id)
+            && let Some(at) = sequence.running.iter().position(|one| *one == life)
+        {
+            sequence.running.swap_remove(at);
             sequence.active = now;
         }
         !self.backlog.is_empty()
@@ -300,11 +309,40 @@ mod tests {
         sequences.push(now, control(2, true, true), 'b').unwrap();
         assert_eq!(next(&mut sequences, 0, now), Some((0, 'a')));
         assert_eq!(sequences.poll(0, now), Decision::Idle);
-        assert!(sequences.settle(&SequenceId::Number(1), now));
+        assert!(sequences.settle(&SequenceId::Number(1), 0, now));
         assert_eq!(sequences.poll(0, now), Decision::Until(now + IDLE));
         sequences.push(now, control(1, false, true), 'c').unwrap();
         assert_eq!(next(&mut sequences, 0, now), Some((0, 'c')));
         assert_eq!(next(&mut sequences, 0, now), Some((1, 'b')));
+    }
+
+    #[test]
+    fn the_end_of_one_life_is_not_that_of_the_next() {
+        let id = SequenceId::Number(1);
+        let now = Instant::now();
+        let mut sequences = Sequences::new(1, IDLE);
+        sequences.push(now, control(1, true, true), 'a').unwrap();
+        let first = sequences.life(&id).unwrap();
+        assert_eq!(next(&mut sequences, 0, now), Some((first, 'a')));
+        sequences.push(now, control(1, true, false), 'b').unwrap();
+        let second = sequences.life(&id).unwrap();
+        assert_eq!(next(&mut sequences, 0, now), Some((second, 'b')));
+        sequences.settle(&id, first, now);
+        // It runs for longer than one may be idle.
+        let later = now + 2 * IDLE;
+        sequences
+            .push(later, control(1, false, false), 'c')
+            .unwrap();
+        // A restart in between ends with its own request too.
+        sequences.push(later, control(1, true, false), 'd').unwrap();
+        let third = sequences.life(&id).unwrap();
+        assert_eq!(next(&mut sequences, 0, later), Some((second, 'c')));
+        assert_eq!(next(&mut sequences, 0, later), Some((third, 'd')));
+        for life in [second, second, third] {
+            sequences.settle(&id, life, later);
+        }
+        let idle = later + IDLE;
+        assert!(sequences.push(idle, control(1, false, false), 'e').is_err());
     }
 
     #[test]
@@ -317,8 +355,8 @@ mod tests {
         let done = now + 2 * IDLE;
         assert!(sequences.push(done, control(1, false, false), 'x').is_ok());
         assert_eq!(next(&mut sequences, 0, done), Some((0, 'x')));
-        sequences.settle(&SequenceId::Number(1), done);
-        sequences.settle(&SequenceId::Number(1), done);
+        sequences.settle(&SequenceId::Number(1), 0, done);
+        sequences.settle(&SequenceId::Number(1), 0, done);
         let later = done + IDLE;
         assert_eq!(
             sequences.push(later, control(1, false, false), 'b'),

@@ -48,6 +48,15 @@ impl RawClient {
         Self { send, connection }
     }
 
+    /// Waits until the server lets another call begin.
+    ///
+    /// # Panics
+    /// The connection is gone.
+    pub async fn ready(&mut self) {
+        let ready = within(self.send.clone().ready()).await;
+        self.send = ready.expect("the connection is open");
+    }
+
     /// Opens a call of `method`, such as `ModelInfer`, of the inference service, with `headers`
     /// beside those that gRPC needs.
     ///

@@ -9,8 +9,14 @@ use std::{
 };
 
 use forebay_client::{Client, Code, Request, Session, StreamOptions, tensor};
+use forebay_proto::inference::ModelStreamInferResponse;
 use forebay_server::executor::Mode;
-use forebay_tests::harness::{TestServer, echo, until, within};
+use forebay_tests::{
+    harness::{TestServer, echo, framed, prefix, until, within},
+    models::Fixture,
+};
+
+use super::{good, serves_on};
 
 const MIB: u64 = 1 << 20;
 /// Five of them fit into a budget of 1 MiB.
@@ -128,4 +134,42 @@ async fn streams_over_the_budget_are_not_read_and_everything_is_answered_once() 
     let success = report.inference_stats.unwrap().success.unwrap().count;
     assert_eq!(success, u64::from(STREAMS * REQUESTS));
     server.stop().await;
+}
+
+#[tokio::test]
+async fn refusing_many_uploads_does_not_end_their_connection() {
+    let server = TestServer::builder()
+        .with_fixtures(&[Fixture::Simple])
+        .start()
+        .await;
+    let mut client = server.raw().await;
+    let mut accepted = client.call("ModelStreamInfer", &[]);
+    accepted.send(framed(&good("first")), false);
+    accepted
+        .message::<ModelStreamInferResponse>()
+        .await
+        .unwrap();
+    let held = server.budget().charge(server.budget().capacity());
+    let mut refused = Vec::new();
+    for _ in 0..4000 {
+        client.ready().await;
+        let mut call = client.call("ModelInfer", &[]);
+        call.send(prefix(1 << 20).to_vec(), false);
+        for _ in 0..16 {
+            call.sends(vec![0; 16 << 10]);
+        }
+        refused.push(call);
+    }
+    for mut call in refused {
+        let status = call.ended().await;
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+    }
+    drop(held);
+    accepted.send(framed(&good("second")), true);
+    accepted
+        .message::<ModelStreamInferResponse>()
+        .await
+        .unwrap();
+    assert_eq!(accepted.ended().await.code(), tonic::Code::Ok);
+    serves_on(server).await;
 }

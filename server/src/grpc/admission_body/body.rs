@@ -11,7 +11,7 @@
 //! A large message to infer is not handed on at all but gathered here, and goes to the handler with
 //! its permit; tonic sees an empty one in its place.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use forebay_proto::framing::{FrameEvent, FrameScanner, PREFIX_BYTES};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::incoming::{Incoming, LEAST_BYTES};
 use super::{Admitted, Gate, MessagePermits, Policy, Verdict, exhausted};
@@ -35,6 +35,12 @@ type Ending = Option<Result<Frame<Bytes>, Status>>;
 const LEAST_PROGRESS: u64 = 16 * 1024;
 const LEAST_PART: u64 = 32;
 
+/// For how long what a refused call has still to send is read, behind its answer, and how much of it.
+/// Else it would come for a stream that HTTP/2 has forgotten: it counts such frames, and cuts a connection
+/// that has many, with all calls on it that were accepted.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+const REFUSED_BYTES: usize = 4 * 1024 * 1024;
+
 /// What tonic sees of a message that was gathered.
 const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; PREFIX_BYTES]);
 
@@ -45,7 +51,8 @@ const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; PREFIX_BYTES]);
 /// behind it, INVALID_ARGUMENT for one cut short.
 #[derive(Debug)]
 pub struct AdmissionBody<B> {
-    inner: B,
+    /// `None` once the call was refused.
+    inner: Option<B>,
     gate: Gate,
     policy: Policy,
     permits: MessagePermits,
@@ -89,7 +96,7 @@ impl<B> AdmissionBody<B> {
         let stall = Timer::new(gate.progress_timeout);
         let patience = (policy == Policy::WaitForRoom).then(|| Timer::new(gate.unary_wait));
         Self {
-            inner,
+            inner: Some(inner),
             gate,
             policy,
             permits,
@@ -267,7 +274,10 @@ where
 
     /// Reads data, or how the body ends.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<Ending, Bytes>> {
-        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(ControlFlow::Break(None));
+        };
+        let frame = match Pin::new(inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending if self.scanner.is_mid_message() || self.is_to_end() => {
                 ready!(self.stall.poll(cx));
@@ -311,7 +321,7 @@ where
 
 impl<B> Body for AdmissionBody<B>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<tonic::codegen::StdError>,
 {
     type Data = Bytes;
@@ -326,23 +336,43 @@ where
             return Poll::Ready(None);
         }
         let frame = ready!(this.poll_guarded(cx));
-        if let Some(Err(_)) = &frame {
+        if let Some(Err(status)) = &frame {
             this.failed = true;
             this.waiting = None;
             this.current = None;
             this.incoming = None;
+            if status.code() == Code::ResourceExhausted
+                && let Some(inner) = this.inner.take()
+            {
+                tokio::spawn(forget(inner));
+            }
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         let owes_nothing = self.pending.is_empty() && !self.scanner.is_mid_message();
-        self.failed || (owes_nothing && self.inner.is_end_stream())
+        let has_ended = self.inner.as_ref().is_none_or(Body::is_end_stream);
+        self.failed || (owes_nothing && has_ended)
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
     }
+}
+
+/// Reads what a refused call still sends, up to a bound, and forgets it.
+async fn forget<B: Body<Data = Bytes> + Unpin>(mut inner: B) {
+    let mut left = REFUSED_BYTES;
+    let reading = async {
+        while left > 0
+            && let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut inner).poll_frame(cx)).await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
+    };
+    // Who sends more, or slowly, has its call reset.
+    let _ended = tokio::time::timeout(REFUSAL_PATIENCE, reading).await;
 }
 
 impl Timer {

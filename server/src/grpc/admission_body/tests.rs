@@ -15,7 +15,9 @@ use super::*;
 type Source = Result<Frame<Bytes>, Infallible>;
 
 /// A body that yields `pieces` and then stays silent.
-fn open_body(pieces: Vec<Bytes>) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+fn open_body(
+    pieces: Vec<Bytes>,
+) -> impl Body<Data = Bytes, Error = Infallible> + Send + Unpin + use<> {
     let pieces = pieces.into_iter().map(|piece| Ok(Frame::data(piece)));
     StreamBody::new(stream::iter(pieces).chain(stream::pending::<Source>()))
 }
@@ -38,7 +40,7 @@ fn framed(length: usize) -> Vec<u8> {
 /// Reads a prefix, and the frame behind it.
 async fn message<B>(body: &mut AdmissionBody<B>) -> Vec<u8>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<tonic::codegen::StdError>,
 {
     let mut bytes = Vec::new();
@@ -139,7 +141,7 @@ fn full(room: u64) -> (Budget, Permit) {
 fn unary(
     budget: &Budget,
     length: usize,
-) -> AdmissionBody<impl Body<Data = Bytes, Error = Infallible>> {
+) -> AdmissionBody<impl Body<Data = Bytes, Error = Infallible> + use<>> {
     let inner = open_body(vec![framed(length).into()]);
     AdmissionBody::new(
         inner,

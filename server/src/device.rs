@@ -177,6 +177,15 @@ impl AnyDevice {
         }
     }
 
+    /// Declares that the device has failed for good; see [`Device::outage`].
+    pub fn declare_lost(&self, reason: &str) {
+        match self {
+            Self::Cpu(device) => device.outage().declare(reason),
+            Self::Simulated(device) => device.outage().declare(reason),
+            Self::Accelerator(device) => device.outage().declare(reason),
+        }
+    }
+
     /// Tells how the device is doing. Asks the driver, which may take some milliseconds.
     pub fn report(&self) -> Report {
         match self {

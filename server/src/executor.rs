@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     admission::Budget,
-    device::{self, Device},
+    device::{self, Device, Location},
     model::{self, Instance},
     request::Job,
     scheduler::Scheduler,
@@ -109,6 +109,7 @@ pub struct Pipeline {
     threads: Vec<JoinHandle<()>>,
     depth: Arc<Depth>,
     copy: Arc<Mutex<compute::ModelCopy>>,
+    location: Location,
     /// Dropped once the pipeline serves.
     warmup: Option<SyncSender<Vec<Box<Job>>>>,
 }
@@ -166,6 +167,7 @@ impl Pipeline {
             warmup: batches,
         };
         let copy = Arc::new(Mutex::new(compute::ModelCopy::new(instance)));
+        let location = device.location();
         // Where nothing is copied, stages gain nothing: one thread is enough, and has the least to
         // do with others.
         let alone = match config.mode {
@@ -191,6 +193,7 @@ impl Pipeline {
             threads,
             depth,
             copy,
+            location,
             warmup: Some(warmup),
         })
     }
@@ -210,7 +213,7 @@ impl Pipeline {
     /// The model does not forget.
     pub fn serve(&mut self) -> Result<(), model::Error> {
         if self.warmup.is_some() {
-            compute::lock(&self.copy).forget()?;
+            compute::lock(&self.copy).forget(self.location)?;
         }
         self.warmup = None;
         Ok(())

@@ -16,12 +16,14 @@ use crate::{
 };
 
 mod aoti;
+mod file;
 mod identity;
 pub(crate) mod sample;
 mod schema;
 mod torchscript;
 
 pub use aoti::{Aoti, Settings as AotiSettings};
+pub use file::File;
 pub use identity::Identity;
 pub use schema::{Argument, ArgumentKind, Schema};
 pub use torchscript::{Settings as TorchSettings, TorchScript};
@@ -120,6 +122,9 @@ pub enum Error {
         /// What is wrong with it, cut to a few lines.
         reason: String,
     },
+    /// The file has to be read again, and is not the one that was checked.
+    #[error("{0}")]
+    Changed(String),
     /// The package was compiled for something else than what it is to run on.
     #[error("{file} was compiled for {compiled}, but {wanted}; {mend}")]
     Elsewhere {

@@ -7,7 +7,7 @@ use std::{
 
 use super::h2d::Uploaded;
 use crate::{
-    device::{self, Device, Work},
+    device::{self, Device, Location, Work},
     model::{self, Instance},
     request::Life,
 };
@@ -29,6 +29,8 @@ pub(super) struct ModelCopy {
     life: Option<Life>,
     /// Whether a pass has run since it was fresh.
     used: bool,
+    /// Whether it is to forget all before the next pass.
+    stale: bool,
 }
 
 impl ModelCopy {
@@ -37,16 +39,33 @@ impl ModelCopy {
             instance,
             life: None,
             used: false,
+            stale: false,
         }
     }
 
-    /// Forgets whatever state the model holds. What is fresh has none, and may cost a load to reset.
-    pub(super) fn forget(&mut self) -> Result<(), model::Error> {
+    /// Has it forget whatever state the model holds; on a device with streams before the next pass and
+    /// where that runs, since the memory of its state belongs to that stream. What is fresh has none, and
+    /// may cost a load to reset.
+    pub(super) fn forget(&mut self, location: Location) -> Result<(), model::Error> {
         self.life = None;
-        if !mem::take(&mut self.used) {
-            return Ok(());
+        if mem::take(&mut self.used) {
+            match location {
+                Location::Host => self.instance.reset()?,
+                Location::Accelerator(_) => self.stale = true,
+            }
         }
-        self.instance.reset()
+        Ok(())
+    }
+
+    /// Makes it ready for a request of `life`.
+    fn turn_to(&mut self, life: Option<Life>) -> Result<(), model::Error> {
+        // Not "at a start": the request that brought it may be gone before it got here.
+        if life != self.life || self.stale {
+            self.instance.reset()?;
+            (self.life, self.stale) = (life, false);
+        }
+        self.used = true;
+        Ok(())
     }
 }
 
@@ -89,12 +108,7 @@ impl<D: Device> Stage<D> {
         let copy = Arc::clone(&self.copy);
         Box::new(move |inputs| {
             let mut copy = lock(&copy);
-            // Not "at a start": the request that brought it may be gone before it got here.
-            if life != copy.life {
-                copy.instance.reset()?;
-                copy.life = life;
-            }
-            copy.used = true;
+            copy.turn_to(life)?;
             copy.instance.forward(inputs)
         })
     }

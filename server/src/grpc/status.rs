@@ -33,6 +33,7 @@ pub fn code(error: &Error) -> Code {
         Error::SequenceMemory { .. } => Code::Aborted,
         Error::Device(error) if error.is_out_of_memory() => Code::ResourceExhausted,
         Error::Device(error) if error.is_final() => Code::Unavailable,
+        Error::Device(crate::device::Error::Model(model::Error::Changed(_))) => Code::Unavailable,
         Error::Spill(_) => Code::DataLoss,
         Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::Cancelled => Code::Cancelled,

@@ -13,7 +13,7 @@ use std::{
 use forebay_proto::DataType;
 
 use super::{
-    Argument, ArgumentKind, Error, Instance, Model, RowTime, Schema, concise, sample, shown,
+    Argument, ArgumentKind, Error, File, Instance, Model, RowTime, Schema, concise, sample, shown,
 };
 use crate::{
     device::Location,
@@ -47,6 +47,8 @@ pub struct TorchScript {
 #[derive(Debug)]
 struct Plan {
     file: PathBuf,
+    /// Its state then.
+    as_checked: File,
     signature: Signature,
     schema: Schema,
     /// For each argument the input that fills it.
@@ -86,6 +88,8 @@ impl TorchScript {
     ) -> Result<Self, Error> {
         prefer_even_first_passes();
         limit_threads(settings.intra_op_threads);
+        // Looked at before it is read, so that a change in between is found.
+        let as_checked = File::look(file);
         let mut saved = load(file, Form::Saved, Location::Host)?;
         let schema = Schema::parse(&saved.schema().map_err(|text| unloadable(file, &text))?)?;
         let inputs = schema.map(&signature.inputs)?;
@@ -111,6 +115,7 @@ impl TorchScript {
         }
         let mut plan = Plan {
             file: file.to_owned(),
+            as_checked,
             outputs: outputs::places(&signature.outputs),
             signature,
             schema,
@@ -181,7 +186,11 @@ fn prefer_even_first_passes() {
 }
 
 fn load(file: &Path, form: Form, location: Location) -> Result<Module, Error> {
-    Module::load(file, form, location).map_err(|text| unloadable(file, &text))
+    Module::load(file, form, location).map_err(|text| match Error::thrown(&text, location) {
+        Error::Forward(_) => unloadable(file, &text),
+        // The file is not what is wrong.
+        other => other,
+    })
 }
 
 fn unloadable(file: &Path, text: &str) -> Error {

@@ -1,18 +1,12 @@
 //! What the instances of a model version are made of, each time they come into memory.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::load::Error;
 use crate::{
     device::{AnyDevice, Device},
     executor::{self, Context, Parts, Pipeline},
-    model::{Instance, Model},
+    model::{self, File, Instance, Model},
     scheduler::Scheduler,
 };
 
@@ -43,7 +37,12 @@ impl Blueprint {
         // By where they are: instances share them.
         let mut weights = BTreeMap::new();
         for (index, place) in self.places.iter().enumerate() {
-            let instance = self.model.instance(place.location())?;
+            let instance = self.model.instance(place.location());
+            let instance = instance.inspect_err(|error| {
+                if let model::Error::DeviceFailed(reason) = error {
+                    place.declare_lost(reason);
+                }
+            })?;
             let its = instance.weights();
             weights.insert(its.at, its.bytes);
             pipelines.push(match place {
@@ -56,6 +55,8 @@ impl Blueprint {
                 }
             }?);
         }
+        // Instances hold what they run. What was tried on the host for those on a device is not needed.
+        self.model.release();
         Ok(Started {
             pipelines,
             bytes: weights.values().sum(),
@@ -86,43 +87,4 @@ impl Blueprint {
         }
         crate::torch::trim();
     }
-}
-
-/// A model's file as it was when the version was checked.
-#[derive(Debug)]
-pub(super) struct File {
-    path: PathBuf,
-    state: Option<(u64, SystemTime)>,
-}
-
-impl File {
-    /// Notes the state of the file at `path`. What is no file never changes.
-    pub(super) fn look(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            state: state(path).ok().flatten(),
-        }
-    }
-
-    /// Checks that it is still the one that was checked: all that is known of the model holds for it.
-    pub(super) fn check(&self) -> Result<(), String> {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        match state(&self.path) {
-            Err(error) => Err(format!(
-                "{name} cannot be read again ({error}); put it back"
-            )),
-            Ok(state) if state != self.state => Err(format!(
-                "{name} is not the file that was loaded at start; put that back, or start the server again"
-            )),
-            Ok(_) => Ok(()),
-        }
-    }
-}
-
-fn state(path: &Path) -> io::Result<Option<(u64, SystemTime)>> {
-    let file = fs::metadata(path)?;
-    Ok(match file.is_file() {
-        true => Some((file.len(), file.modified()?)),
-        false => None,
-    })
 }

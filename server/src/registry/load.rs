@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     Served, WarmupSizes,
-    blueprint::{Blueprint, File, Started},
+    blueprint::{Blueprint, Started},
     place,
     warmup::{self, Warmup},
 };
@@ -19,7 +19,7 @@ use crate::{
     device::{self, AnyDevice, Device, Devices, Location},
     executor::{self, Context},
     memory::Pool,
-    model::{self, Identity, Model, TorchScript},
+    model::{self, File, Identity, Model, TorchScript},
     repository::{Backend, ModelEntry, ModelSettings, Scheduling, Version},
     residency::{Mode, Residency, Resident, TooLarge},
     scheduler::Scheduler,
@@ -275,11 +275,7 @@ fn open(
             let torch = model::TorchSettings {
                 intra_op_threads,
                 stateful: matches!(settings.scheduling, Scheduling::Sequence(_)),
-                freeze: settings
-                    .parameters
-                    .get("DISABLE_OPTIMIZED_EXECUTION")
-                    .map(String::as_str)
-                    != Some("true"),
+                freeze: settings.may_freeze,
             };
             Box::new(TorchScript::load(
                 &version.file,

@@ -243,6 +243,9 @@ impl From<Error> for Stopped {
     }
 }
 
+/// Up to this size each is looked at: a configuration may allow any number.
+const MOST_SIZES: usize = 4096;
+
 /// Returns the batch sizes that may come, those first that will come most: one row, the largest
 /// batch, what batches are aimed at, powers of two, the rest.
 fn sizes(max_batch_size: usize, scheduling: &Scheduling) -> Vec<usize> {
@@ -258,7 +261,7 @@ fn sizes(max_batch_size: usize, scheduling: &Scheduling) -> Vec<usize> {
         .into_iter()
         .chain(preferred.iter().copied())
         .chain(powers)
-        .chain(1..=most);
+        .chain(1..=most.min(MOST_SIZES));
     let mut seen = BTreeSet::new();
     order.filter(|&size| seen.insert(size)).collect()
 }

@@ -349,6 +349,10 @@ fn sizes_come_in_the_order_of_their_use() {
     };
     assert_eq!(sizes(7, &dynamic(&[6])), [1, 7, 6, 2, 4, 3, 5]);
     assert_eq!(sizes(0, &Scheduling::Each), [1]);
+    let no_limit = usize::try_from(i32::MAX).unwrap();
+    let some = sizes(no_limit, &Scheduling::Each);
+    assert_eq!(some[..2], [1, no_limit]);
+    assert!(some.len() < 5000, "{}", some.len());
     assert_eq!(sizes(1, &dynamic(&[])), [1]);
     let max_idle = Duration::ZERO;
     let sequences = Scheduling::Sequence(SequenceBatching { max_idle });

@@ -53,6 +53,8 @@ pub struct ModelSettings {
     pub warmup: Vec<WarmupSample>,
     /// Which versions are served.
     pub version_policy: VersionPolicy,
+    /// Whether a TorchScript model may run in another form than the saved one.
+    pub may_freeze: bool,
     /// Named texts for the backend.
     pub parameters: BTreeMap<String, String>,
     /// How its batches run, where it says so itself.
@@ -97,6 +99,15 @@ impl ModelSettings {
         let version_policy = VersionPolicy::read(config.version_policy.as_ref(), &mut faults);
         let executor = executor::read(&config, &mut faults);
         let residency = residency::read(&config, &scheduling, &mut faults);
+        let may_freeze = !backend::disables_optimized_execution(&config, &mut faults);
+        if backend == Some(Backend::Aoti) && matches!(scheduling, Scheduling::Sequence(_)) {
+            let problem = "a package of AOTInductor cannot be told to forget a sequence's state";
+            faults.wrong(
+                "sequence_batching",
+                problem,
+                "remove it, or serve the model as TorchScript",
+            );
+        }
         unsupported::check(&config, &mut faults);
         let notes = faults.into_notes()?;
         let backend = backend.expect("a configuration without a known backend has a fault");
@@ -111,6 +122,7 @@ impl ModelSettings {
             version_policy,
             executor,
             residency,
+            may_freeze,
             parameters: config
                 .parameters
                 .iter()

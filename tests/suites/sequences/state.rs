@@ -1,5 +1,7 @@
 //! What a sequence remembers, and what it must not.
 
+use std::fs;
+
 use forebay_client::Code;
 use forebay_tests::harness::{LONG, TestServer, until};
 
@@ -110,5 +112,24 @@ async fn a_sequence_must_have_an_id_and_a_start() {
     infer(&client, 1, 1.0, Start).await.unwrap();
     infer(&client, 1, 1.0, End).await.unwrap();
     refused(step(COUNTER, 1, 1.0, Middle), "START").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_sequence_does_not_start_on_a_file_that_was_not_checked() {
+    let server = TestServer::start(&[Fixture::CounterPlain]).await;
+    let client = server.client().await;
+    let start = async |id| client.infer(step("counter_plain", id, 1.0, Start)).await;
+    start(1).await.unwrap();
+    let file = server.repository().path().join("counter_plain/1/model.pt");
+    let is_refused = async |says: &str| {
+        let refused = start(1).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        assert!(refused.to_string().contains(says), "{refused}");
+    };
+    fs::write(&file, "half").unwrap();
+    is_refused("is not the file").await;
+    fs::remove_file(&file).unwrap();
+    is_refused("cannot be read again").await;
     server.stop().await;
 }

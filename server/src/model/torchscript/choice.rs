@@ -221,11 +221,35 @@ fn numbers<const SIZE: usize, T: Into<f64>>(
 }
 
 fn near(expected: Vec<f64>, actual: Vec<f64>) -> bool {
-    let largest = expected
-        .iter()
-        .fold(0.0f64, |largest, value| largest.max(value.abs()));
+    let finite = expected.iter().filter(|value| value.is_finite());
+    let largest = finite.fold(0.0f64, |largest, value| largest.max(value.abs()));
     expected.iter().zip(actual).all(|(expected, actual)| {
         let same = expected.total_cmp(&actual).is_eq();
+        // Beside an infinity the difference is no number, or as infinite as the largest.
         same || (expected - actual).abs() <= TOLERANCE * largest
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_beside_an_infinity_must_be_near_too() {
+        let [inf, nan] = [f64::INFINITY, f64::NAN];
+        assert!(near(vec![inf, 1.0, nan], vec![inf, 1.0, nan]));
+        assert!(near(vec![-inf, 1.0], vec![-inf, 1.0 + TOLERANCE / 2.0]));
+        for (expected, actual) in [
+            (vec![inf, 1.0], vec![inf, 100.0]),
+            (vec![inf], vec![5.0]),
+            (vec![5.0], vec![inf]),
+            (vec![inf], vec![-inf]),
+            (vec![1.0], vec![nan]),
+        ] {
+            assert!(
+                !near(expected.clone(), actual.clone()),
+                "{expected:?} {actual:?}"
+            );
+        }
+    }
 }

@@ -71,6 +71,8 @@ impl Instance for Loaded {
             let done = module.reset();
             return done.map_err(|text| Error::thrown(&text, self.location));
         }
+        // Else other weights would run under what was found out about these.
+        self.plan.as_checked.check().map_err(Error::Changed)?;
         let form = self.plan.form(self.location);
         *module = load(&self.plan.file, form, self.location)?;
         Ok(())

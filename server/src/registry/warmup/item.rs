@@ -48,10 +48,8 @@ impl Item {
             let batch = rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
             let dims = batch.into_iter().chain(dims.iter().copied()).collect();
             let shape = Shape::new(dims).map_err(|error| error.to_string())?;
-            let data = match rows {
-                Some(rows) if rows > 1 => data.repeat(rows).into(),
-                _ => data.clone(),
-            };
+            // Memory of its own: a model may write to its inputs.
+            let data: Bytes = data.repeat(rows.unwrap_or(1)).into();
             let tensor = Tensor::new(spec.name.clone(), spec.datatype, shape, data);
             tensor.map(Some).map_err(|error| error.to_string())
         };
@@ -79,4 +77,25 @@ fn data(input: &WarmupInput, spec: &TensorSpec) -> Result<Bytes, String> {
 fn elements(dims: &[i64]) -> Result<usize, String> {
     let shape = Shape::new(dims.to_vec()).map_err(|error| error.to_string())?;
     usize::try_from(shape.elements()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pass_has_memory_of_its_own() {
+        let spec = TensorSpec {
+            name: "x".to_owned(),
+            datatype: DataType::Fp32,
+            dims: vec![4],
+            optional: false,
+        };
+        let item = Item::made_up(std::slice::from_ref(&spec)).unwrap();
+        for rows in [None, Some(1), Some(3)] {
+            let tensors = [(); 2].map(|()| item.tensors(std::slice::from_ref(&spec), rows));
+            let at = tensors.map(|tensors| tensors.unwrap()[0].as_ref().unwrap().data().clone());
+            assert_ne!(at[0].as_ptr(), at[1].as_ptr(), "{rows:?}");
+        }
+    }
 }

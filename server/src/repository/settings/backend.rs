@@ -69,6 +69,28 @@ pub(super) fn read(config: &ModelConfig, faults: &mut Faults) -> Option<Backend>
     }
 }
 
+/// Reads `DISABLE_OPTIMIZED_EXECUTION`, in the spellings that Triton takes for a truth value.
+pub(super) fn disables_optimized_execution(config: &ModelConfig, faults: &mut Faults) -> bool {
+    const NAME: &str = "DISABLE_OPTIMIZED_EXECUTION";
+    let Some(parameter) = config.parameters.get(NAME) else {
+        return false;
+    };
+    let text = &parameter.string_value;
+    match text.to_lowercase().as_str() {
+        "true" | "on" | "1" => true,
+        "false" | "off" | "0" => false,
+        _ => {
+            let problem = format!("'{text}' is no truth value");
+            faults.wrong(
+                format_args!("parameters.{NAME}"),
+                problem,
+                "write true or false",
+            );
+            false
+        }
+    }
+}
+
 /// Returns the name of the model's file, or `None` where none is needed.
 pub(super) fn filename(
     backend: Backend,

@@ -198,6 +198,37 @@ fn a_model_says_how_its_batches_run() {
 }
 
 #[test]
+fn a_model_says_whether_it_may_be_frozen_as_triton_reads_it() {
+    let may_freeze = |value: &str| {
+        let key = "DISABLE_OPTIMIZED_EXECUTION";
+        let text = format!("parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}");
+        torchscript(&text).unwrap().may_freeze
+    };
+    assert!(torchscript("").unwrap().may_freeze);
+    for (value, expected) in [
+        ("true", false),
+        ("True", false),
+        ("1", false),
+        ("ON", false),
+    ]
+    .into_iter()
+    .chain([("false", true), ("Off", true), ("0", true)])
+    {
+        assert_eq!(may_freeze(value), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_package_takes_no_sequences() {
+    let text = format!("platform: 'torch_aoti' sequence_batching {{ direct {{ }} }} {TENSORS}");
+    let faults = read("m", &text).unwrap_err();
+    assert!(
+        faults[0].starts_with("sequence_batching: a package"),
+        "{faults:?}"
+    );
+}
+
+#[test]
 fn a_model_says_whether_its_weights_may_leave_memory() {
     use crate::residency::Mode;
     let residency = |name: &str, value: &str, more: &str| {

@@ -54,6 +54,11 @@ const FAULTY: &[(&str, &str, &str)] = &[
         "model_warmup[0].inputs['x'].input_data_file: \"/x\"",
         "own folder",
     ),
+    (
+        "parameters { key: 'DISABLE_OPTIMIZED_EXECUTION' value { string_value: 'yes' } }",
+        "parameters.DISABLE_OPTIMIZED_EXECUTION: 'yes' is no truth value",
+        "write true or false",
+    ),
     ("name: 'n'", "name: 'n' is not", "write name: \"m\""),
     (
         "platform: 'onnx'",

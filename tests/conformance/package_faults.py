@@ -14,6 +14,11 @@ import tempfile
 import unittest
 import zipfile
 
+import torch
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "aoti"))
+import models
+
 FOREBAY, REPOSITORY = sys.argv[1:3]
 
 
@@ -102,6 +107,15 @@ class Faults(unittest.TestCase):
             self.wrong("refuses a made-up request")
             with open(self.config, "w") as file:
                 file.write(text)
+
+    def test_a_package_of_another_exporter_for_one_batch_size_is_refused(self):
+        # Its code would read that many rows of a smaller batch, whatever lies behind them.
+        model, _ = models.mlp()
+        example = {"bias": torch.zeros(16, 10), "image": torch.zeros(16, 784)}
+        with torch.no_grad():
+            exported = torch.export.export(model, (), kwargs=example)
+        torch._inductor.aoti_compile_and_package(exported, package_path=self.package)
+        self.wrong("refuses a made-up request of 2 items", "a dynamic batch dimension")
 
     def test_a_package_that_a_number_could_make_end_the_process_is_refused(self):
         with zipfile.ZipFile(self.original) as read, zipfile.ZipFile(self.package, "w") as write:

@@ -191,32 +191,45 @@ impl Plan {
     fn try_out(&self, linked: &Linked, location: Location) -> Result<(), Error> {
         let file = shown(&self.file);
         if location != Location::Host {
+            if self.signature.max_batch_size > 1 {
+                // It could read beyond a batch that is smaller than the one it was compiled for.
+                return Err(Error::Mismatch(format!(
+                    "{file} does not tell whether its batch dimension is dynamic; export it with \
+                     docs/export/export_aoti.py, or write max_batch_size: 1"
+                )));
+            }
             tracing::warn!(%file, "the package does not tell its inputs' datatypes and shapes, which must be those in config.pbtxt; docs/export/export_aoti.py writes them into it");
             return Ok(());
         }
         limit_threads(self.settings.intra_op_threads);
-        let made: Result<Vec<Tensor>, _> = linked
-            .inputs
-            .iter()
-            .map(|&input| self.made_up(&self.signature.inputs[input]))
-            .collect();
-        let tried = made
-            .map_err(|error| error.to_string())
-            .and_then(|inputs| Package::probe(&self.file, &inputs));
-        tried.map_err(|text| {
-            Error::Mismatch(format!(
-                "{file} refuses a made-up request of {} items with the data_types and dims in \
-                 config.pbtxt ({}); what it was exported with is in the server's log, so change \
-                 config.pbtxt to that",
-                self.signature.max_batch_size.max(1),
-                run_failure(&text)
-            ))
-        })
+        let most = self.signature.max_batch_size.max(1);
+        for rows in probed(most) {
+            self.probe(linked, rows).map_err(|text| {
+                let mend = match rows == most {
+                    true => "change config.pbtxt to that",
+                    false => "export it with a dynamic batch dimension, as docs/export/export_aoti.py does",
+                };
+                Error::Mismatch(format!(
+                    "{file} refuses a made-up request of {rows} items with the data_types and dims in \
+                     config.pbtxt ({}); what it was exported with is in the server's log, so {mend}",
+                    run_failure(&text)
+                ))
+            })?;
+        }
+        Ok(())
     }
 
-    fn made_up(&self, spec: &TensorSpec) -> Result<Tensor, tch::TchError> {
+    fn probe(&self, linked: &Linked, rows: usize) -> Result<(), String> {
+        let inputs = linked.inputs.iter();
+        let made = inputs.map(|&input| self.made_up(&self.signature.inputs[input], rows));
+        let made: Result<Vec<Tensor>, _> = made.collect();
+        let made = made.map_err(|error| error.to_string())?;
+        Package::probe(&self.file, &made)
+    }
+
+    fn made_up(&self, spec: &TensorSpec, rows: usize) -> Result<Tensor, tch::TchError> {
         let batch = self.signature.is_batching();
-        let batch = batch.then(|| i64::try_from(self.signature.max_batch_size).unwrap_or(i64::MAX));
+        let batch = batch.then(|| i64::try_from(rows).unwrap_or(i64::MAX));
         let dims: Vec<i64> = batch.into_iter().chain(sample::dims(spec)).collect();
         let kind = kind(spec.datatype).unwrap_or(Kind::Float);
         Tensor::f_zeros(dims, (kind, tch::Device::Cpu))
@@ -310,6 +323,17 @@ impl Instance for Loaded {
     /// A package keeps no state.
     fn reset(&mut self) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+/// Returns the batch sizes at which a package must take a request: the largest, and a smaller one, since it
+/// may have been compiled for the largest alone. Two where that is smaller: others than our exporter let
+/// compilers take it that a dynamic batch is not one.
+fn probed(most: usize) -> Vec<usize> {
+    match most {
+        1 => vec![1],
+        2 => vec![2, 1],
+        _ => vec![most, 2],
     }
 }
 

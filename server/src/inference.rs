@@ -162,6 +162,7 @@ impl Inference {
             inputs: in_order(inputs, &served.settings.signature),
             rows,
             deadline,
+            queue_until,
             sequence,
             life: None,
             permit,

@@ -35,6 +35,9 @@ pub struct Job {
     pub rows: usize,
     /// When the answer is no longer wanted.
     pub deadline: Option<Instant>,
+    /// When it has been queued for too long. Who awaits it has it leave the queue then; its client may
+    /// keep that one from looking.
+    pub queue_until: Option<Instant>,
     /// The sequence it belongs to.
     pub sequence: Option<SequenceControl>,
     /// The life of that sequence, known once the job leaves the queue.
@@ -143,6 +146,17 @@ impl Job {
     pub fn is_live(&self, now: Instant) -> bool {
         let late = self.deadline.is_some_and(|deadline| now >= deadline);
         !late && !self.reply.is_cancelled()
+    }
+
+    /// Returns the job as it leaves the queue, if it was not there for too long and its answer is still
+    /// wanted; answers it otherwise.
+    pub fn in_time(self: Box<Self>, now: Instant) -> Option<Box<Self>> {
+        let job = self.live(now)?;
+        if job.queue_until.is_some_and(|until| now >= until) {
+            job.reply.send(Err(Error::QueueTimeout));
+            return None;
+        }
+        Some(job)
     }
 
     /// Returns the job if its answer is still wanted; answers it otherwise.
@@ -276,6 +290,7 @@ impl Job {
             inputs,
             rows: 1,
             deadline: None,
+            queue_until: None,
             sequence: None,
             life: None,
             permit: None,

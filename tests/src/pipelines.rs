@@ -155,6 +155,7 @@ impl Bench {
             inputs: vec![Some(self.input.clone())],
             rows: self.rows,
             deadline: None,
+            queue_until: None,
             sequence: None,
             life: None,
             permit: Some(self.budget.charge(self.input.data().len() as u64)),

@@ -39,7 +39,7 @@ impl Batch {
         let now = Instant::now();
         let members = jobs
             .into_iter()
-            .filter_map(|job| job.live(now))
+            .filter_map(|job| job.in_time(now))
             .map(|mut job| {
                 job.timings.batched = Some(now);
                 job.timings.residency = job.reply.waited(job.timings.queued, now);

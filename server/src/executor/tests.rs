@@ -180,6 +180,18 @@ fn a_deadline_that_has_passed_is_answered_without_a_pass() {
 }
 
 #[test]
+fn what_was_queued_for_too_long_is_answered_without_a_pass() {
+    let rig = rig(stage_times(0, 0, 0), &Scheduling::Each, 3, Mode::Stages);
+    let (reply, answer) = Reply::channel();
+    let mut job = rig.job(1, 7, reply);
+    job.queue_until = Some(Instant::now());
+    let pending = rig.scheduler.submit(job, answer).unwrap();
+    assert!(matches!(wait(pending), Err(Error::QueueTimeout)));
+    assert_eq!(rig.passes.load(Ordering::Relaxed), 0);
+    rig.finish();
+}
+
+#[test]
 fn closing_answers_what_is_queued_and_refuses_more() {
     let rig = rig(stage_times(1, 1, 1), &Scheduling::Each, 3, Mode::Stages);
     let pending: Vec<_> = (0..10).map(|_| rig.submit(1, 7)).collect();

@@ -207,6 +207,7 @@ impl Warmup<'_> {
             inputs: item.tensors(&self.settings.signature.inputs, batch)?,
             rows,
             deadline: None,
+            queue_until: None,
             sequence: None,
             life: None,
             permit: None,

@@ -166,6 +166,7 @@ impl Rig {
             inputs: vec![Some(input)],
             rows,
             deadline: None,
+            queue_until: None,
             sequence: None,
             life: None,
             permit: Some(permit),

@@ -53,6 +53,7 @@ fn job(rows: usize, reply: Reply) -> Job {
         )],
         rows,
         deadline: None,
+        queue_until: None,
         sequence: None,
         life: None,
         permit: None,

@@ -58,7 +58,7 @@ const MLP: Case = Case {
     in_flight: 16,
 };
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     RESNET,
     Case {
         batch: 4,
@@ -69,6 +69,13 @@ const CASES: [Case; 4] = [
     Case {
         rows: 32,
         in_flight: 32,
+        ..MLP
+    },
+    // One wake-up for four times as many rows.
+    Case {
+        rows: 256,
+        batch: 256,
+        in_flight: 8,
         ..MLP
     },
 ];

@@ -15,6 +15,8 @@
 mod body;
 mod incoming;
 mod permits;
+mod progress;
+mod refusal;
 
 use std::task::{Context, Poll};
 use std::time::Duration;

@@ -11,35 +11,24 @@
 //! A large message to infer is not handed on at all but gathered here, and goes to the handler with
 //! its permit; tonic sees an empty one in its place.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_proto::framing::{FrameEvent, FrameScanner, PREFIX_BYTES};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 
 use super::incoming::{Incoming, LEAST_BYTES};
+use super::progress::{Progress, Timer};
+use super::refusal::forget;
 use super::{Admitted, Gate, MessagePermits, Policy, Verdict, exhausted};
 use crate::admission::{Permit, Reserve};
 
 /// What is yielded when no data is.
 type Ending = Option<Result<Frame<Bytes>, Status>>;
-
-/// Bytes that are to come within the progress timeout, if the message has so many left, and the part of
-/// it that is: else a byte now and then would hold the memory of a large one for ever.
-const LEAST_PROGRESS: u64 = 16 * 1024;
-const LEAST_PART: u64 = 32;
-
-/// For how long what a refused call has still to send is read, behind its answer, and how much of it.
-/// Else it would come for a stream that HTTP/2 has forgotten: it counts such frames, and cuts a connection
-/// that has many, with all calls on it that were accepted.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
-const REFUSED_BYTES: usize = 4 * 1024 * 1024;
 
 /// What tonic sees of a message that was gathered.
 const EMPTY_MESSAGE: Bytes = Bytes::from_static(&[0; PREFIX_BYTES]);
@@ -75,25 +64,15 @@ pub struct AdmissionBody<B> {
     /// When the prefix of the message that is coming in came.
     arrived: std::time::Instant,
     /// Runs while a message is expected to move, or a call to end behind it.
-    stall: Timer,
-    /// Bytes that came since then.
-    moved: u64,
+    progress: Progress,
     /// Runs while a message is in line that may not be for as long as it takes.
     patience: Option<Timer>,
     failed: bool,
 }
 
-/// Runs from its first poll until it is disarmed.
-#[derive(Debug)]
-struct Timer {
-    timeout: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
-    armed: bool,
-}
-
 impl<B> AdmissionBody<B> {
     pub(super) fn new(inner: B, gate: Gate, policy: Policy, permits: MessagePermits) -> Self {
-        let stall = Timer::new(gate.progress_timeout);
+        let progress = Progress::new(gate.progress_timeout);
         let patience = (policy == Policy::WaitForRoom).then(|| Timer::new(gate.unary_wait));
         Self {
             inner: Some(inner),
@@ -110,8 +89,7 @@ impl<B> AdmissionBody<B> {
             is_gathered: false,
             incoming: None,
             arrived: std::time::Instant::now(),
-            stall,
-            moved: 0,
+            progress,
             patience,
             failed: false,
         }
@@ -144,7 +122,7 @@ impl<B> AdmissionBody<B> {
             match event {
                 None => return Poll::Ready(Ok(self.pass())),
                 Some(FrameEvent::End) => {
-                    self.has_progressed();
+                    self.progress.restart();
                     let last = match self.length {
                         0 => Some(self.prefix()),
                         _ => self.pass(),
@@ -163,7 +141,7 @@ impl<B> AdmissionBody<B> {
                     return Poll::Ready(Ok(shown));
                 }
                 Some(FrameEvent::Prefix { compressed, length }) => {
-                    self.has_progressed();
+                    self.progress.restart();
                     self.current = None;
                     if std::mem::replace(&mut self.has_begun, true)
                         && self.policy == Policy::WaitForRoom
@@ -178,7 +156,7 @@ impl<B> AdmissionBody<B> {
                     self.is_gathered =
                         !compressed && length >= LEAST_BYTES && self.policy != Policy::Control;
                     if let Some(patience) = &mut self.patience {
-                        patience.armed = false;
+                        patience.stop();
                     }
                     let permit = match self.gate.admit(self.length, self.policy)? {
                         Verdict::Free => None,
@@ -234,12 +212,6 @@ impl<B> AdmissionBody<B> {
         None
     }
 
-    /// Gives what is expected all of its time again.
-    fn has_progressed(&mut self) {
-        self.stall.armed = false;
-        self.moved = 0;
-    }
-
     /// Returns whether the end of the call is all that may come: memory is held until then.
     fn is_to_end(&self) -> bool {
         match self.policy {
@@ -280,19 +252,14 @@ where
         let frame = match Pin::new(inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending if self.scanner.is_mid_message() || self.is_to_end() => {
-                ready!(self.stall.poll(cx));
-                return Poll::Ready(ControlFlow::Break(Some(Err(self.stalled()))));
+                let stalled = ready!(self.progress.poll(self.scanner.is_mid_message(), cx));
+                return Poll::Ready(ControlFlow::Break(Some(Err(stalled))));
             }
             Poll::Pending => return Poll::Pending,
         };
         let ending = match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) => {
-                self.moved += data.len() as u64;
-                // Nobody has looked where the time is up and has not ended the call.
-                let is_enough = self.moved >= LEAST_PROGRESS.max(self.length / LEAST_PART);
-                if is_enough || self.stall.is_up() {
-                    self.has_progressed();
-                }
+                self.progress.moved(data.len(), self.length);
                 return Poll::Ready(ControlFlow::Continue(data));
             }
             Some(Ok(Err(trailers))) => Some(Ok(trailers)),
@@ -304,18 +271,6 @@ where
             return Poll::Ready(ControlFlow::Break(Some(Err(cut_short))));
         }
         Poll::Ready(ControlFlow::Break(ending))
-    }
-
-    fn stalled(&self) -> Status {
-        let what = match self.moved {
-            _ if !self.scanner.is_mid_message() => "the call did not end behind its message",
-            0 => "no byte of a message arrived",
-            _ => "too few bytes of a message arrived",
-        };
-        let timeout = self.stall.timeout;
-        Status::deadline_exceeded(format!(
-            "{what} for {timeout:?} (admission.progress_timeout)"
-        ))
     }
 }
 
@@ -358,48 +313,5 @@ where
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
-    }
-}
-
-/// Reads what a refused call still sends, up to a bound, and forgets it.
-async fn forget<B: Body<Data = Bytes> + Unpin>(mut inner: B) {
-    let mut left = REFUSED_BYTES;
-    let reading = async {
-        while left > 0
-            && let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut inner).poll_frame(cx)).await
-        {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-        }
-    };
-    // Who sends more, or slowly, has its call reset.
-    let _ended = tokio::time::timeout(REFUSAL_PATIENCE, reading).await;
-}
-
-impl Timer {
-    fn new(timeout: Duration) -> Self {
-        Self {
-            timeout,
-            sleep: None,
-            armed: false,
-        }
-    }
-
-    /// Returns whether it runs, and the time is up.
-    fn is_up(&self) -> bool {
-        let deadline = self.sleep.as_ref().map(|sleep| sleep.deadline());
-        self.armed && deadline.is_some_and(|deadline| deadline <= Instant::now())
-    }
-
-    /// Resolves when the time is up since the first call after it was disarmed.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timeout = self.timeout;
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        if !self.armed {
-            sleep.as_mut().reset(Instant::now() + timeout);
-            self.armed = true;
-        }
-        sleep.as_mut().poll(cx)
     }
 }

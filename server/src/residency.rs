@@ -47,6 +47,9 @@ pub trait Resident: Send + Sync + Debug {
 
     /// Returns whether it can never be brought in any more.
     fn is_lost(&self) -> bool;
+
+    /// Returns whether it may be possible to bring it in, as far as a quick look shows.
+    fn looks_well(&self) -> bool;
 }
 
 /// Who holds memory for weights, and the thread that sees to it.
@@ -206,7 +209,7 @@ impl Shared {
         step: Step,
         mut state: MutexGuard<'a, State>,
     ) -> MutexGuard<'a, State> {
-        let (Step::Evict(id) | Step::BringIn(id)) = step else {
+        let (Step::Evict(id) | Step::BringIn(id) | Step::Look(id)) = step else {
             return state;
         };
         state.peak = state.peak.max(state.roster.bytes());
@@ -214,7 +217,8 @@ impl Shared {
         drop(state);
         let note: fn(&mut Roster, Id, Instant) = match (&model, step) {
             (Some(model), Step::BringIn(_)) if bring_in(&**model) => Roster::came,
-            (Some(model), Step::BringIn(_)) if !model.is_lost() => Roster::failed,
+            (Some(model), Step::Look(_)) if model.looks_well() => Roster::looks_well,
+            (Some(model), Step::BringIn(_) | Step::Look(_)) if !model.is_lost() => Roster::failed,
             (Some(model), Step::Evict(_)) => {
                 if catch_unwind(AssertUnwindSafe(|| model.leave())).is_err() {
                     tracing::error!(?model, "letting a model's weights go panicked");

@@ -190,7 +190,8 @@ impl Server {
             max_stream_items: self.config.scheduler.max_stream_items,
         };
         let health = Health::default();
-        health.set(self.registry.all_ready()).await;
+        let told = self.registry.all_ready();
+        health.set(told).await;
         let memory = (self.budget, self.pool);
         let routes = grpc::routes(service, &health, memory, &self.config.admission);
         let gone = async {
@@ -198,6 +199,7 @@ impl Server {
                 registry: &self.registry,
                 failed: self.failed.subscribe(),
                 readiness: self.readiness.subscribe(),
+                told,
             };
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -241,6 +243,8 @@ struct Watched<'a> {
     registry: &'a Registry,
     failed: watch::Receiver<Option<String>>,
     readiness: watch::Receiver<()>,
+    /// What was told last: who watches is told of changes alone.
+    told: bool,
 }
 
 impl Watched<'_> {
@@ -249,7 +253,11 @@ impl Watched<'_> {
     async fn tell(mut self, health: &Health, on_failure: OnFailure) {
         loop {
             let is_lost = self.failed.borrow_and_update().is_some();
-            health.set(!is_lost && self.registry.all_ready()).await;
+            let serving = !is_lost && self.registry.all_ready();
+            if serving != self.told {
+                self.told = serving;
+                health.set(serving).await;
+            }
             if is_lost && on_failure == OnFailure::Exit {
                 return;
             }

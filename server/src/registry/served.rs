@@ -184,7 +184,10 @@ impl Resident for Served {
             self.readiness.send_replace(());
             // Instances that were made find this and end.
             self.scheduler.suspend();
-            blueprint.release();
+            if self.scheduler.failure().is_none() {
+                // Else it stays: to free memory of a broken device may end the process.
+                blueprint.release();
+            }
         })
     }
 
@@ -216,6 +219,12 @@ impl Resident for Served {
 
     fn is_lost(&self) -> bool {
         self.scheduler.failure().is_some()
+    }
+
+    fn looks_well(&self) -> bool {
+        let blueprint = self.blueprint.as_ref();
+        let file = blueprint.map_or(Ok(()), |blueprint| blueprint.file.check());
+        file.is_ok() && !self.is_lost()
     }
 }
 

@@ -6,7 +6,8 @@
 //! and what is queued waits for its return. So no model waits for ever behind busy ones.
 //!
 //! A model that did not come is tried again after a while also without a request, so that who sends none
-//! while it is not ready finds it ready in the end. For that only idle ones go, once nobody else waits.
+//! while it is not ready finds it ready in the end. For that only idle ones go, once nobody else waits and
+//! a look has shown that it may succeed.
 //!
 //! Invariants: what is brought in fits the budget; a model with requests goes after a turn only; a
 //! model is not on its way in and out at a time, and only one is on its way.
@@ -29,6 +30,9 @@ pub enum Step {
     Evict(Id),
     /// Bring this model in, and call [`Roster::came`], or [`Roster::failed`] where that fails.
     BringIn(Id),
+    /// See whether this model, which did not come, could now, and call [`Roster::looks_well`], or
+    /// [`Roster::failed`].
+    Look(Id),
     /// Nothing, before something changes or this time has come.
     Wait(Option<Instant>),
 }
@@ -78,6 +82,8 @@ struct Member {
 struct Failed {
     again: Instant,
     pause: Duration,
+    /// A look has shown that it may come.
+    looks_well: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +167,16 @@ impl Roster {
 
     /// Returns what is to be done next, and takes it as begun.
     pub fn step(&mut self, now: Instant) -> Step {
-        let next = self.awaited().or_else(|| self.due(now));
+        let awaited = self.awaited();
+        let due = awaited.is_none().then(|| self.due(now)).flatten();
+        if let Some((id, _)) = due
+            && self.members[id]
+                .failed
+                .is_some_and(|failed| !failed.looks_well)
+        {
+            return Step::Look(id);
+        }
+        let next = awaited.or(due);
         let needed = next.map_or(0, |(id, _)| self.members[id].bytes);
         match (next, self.has_room(self.bytes(), needed)) {
             (None, true) => Step::Wait(self.next_due(now)),
@@ -190,7 +205,10 @@ impl Roster {
     /// Notes that a model did not come. It is tried again while a request waits; else after a pause,
     /// which is longer each time.
     pub fn failed(&mut self, id: Id, now: Instant) {
-        self.left(id, now);
+        let member = &mut self.members[id];
+        if member.place == Place::Coming {
+            self.left(id, now);
+        }
         let failed = &mut self.members[id].failed;
         let pause = match *failed {
             // A request had it tried meanwhile.
@@ -199,7 +217,18 @@ impl Roster {
             None => *PAUSES.start(),
         };
         let again = now + pause;
-        *failed = Some(Failed { again, pause });
+        *failed = Some(Failed {
+            again,
+            pause,
+            looks_well: false,
+        });
+    }
+
+    /// Notes that a model that did not come might, by what can be seen.
+    pub fn looks_well(&mut self, id: Id, _: Instant) {
+        if let Some(failed) = &mut self.members[id].failed {
+            failed.looks_well = true;
+        }
     }
 
     /// Notes that a model is in memory.

@@ -13,6 +13,10 @@ fn settle(roster: &mut Roster, now: Instant) -> Vec<Step> {
         match step {
             Step::Evict(id) => roster.left(id, now),
             Step::BringIn(id) => roster.came(id, now),
+            Step::Look(id) => {
+                roster.looks_well(id, now);
+                continue;
+            }
             Step::Wait(_) => return done,
         }
         done.push(step);
@@ -129,8 +133,12 @@ fn what_did_not_come_is_tried_again_behind_those_that_wait() {
     assert_eq!(roster.step(now), Step::BringIn(2));
 }
 
-/// Fails to bring a model in, which nobody waits for any more.
+/// Fails to bring a model in.
 fn fail(roster: &mut Roster, id: Id, now: Instant) {
+    if roster.awaited().is_none() {
+        assert_eq!(roster.step(now), Step::Look(id));
+        roster.looks_well(id, now);
+    }
     assert_eq!(roster.step(now), Step::BringIn(id));
     roster.failed(id, now);
 }
@@ -154,8 +162,7 @@ fn what_did_not_come_is_tried_again_without_a_request_after_longer_and_longer_pa
         fail(&mut roster, 1, now);
     }
     now += Duration::from_secs(60);
-    assert_eq!(roster.step(now), Step::BringIn(1));
-    roster.came(1, now);
+    assert_eq!(settle(&mut roster, now), [Step::BringIn(1)]);
     assert_eq!(roster.step(now), Step::Wait(None));
     assert!(!roster.is_wanted());
 }
@@ -193,12 +200,37 @@ fn for_what_nobody_waits_for_only_idle_models_go_and_only_where_that_is_enough()
 }
 
 #[test]
+fn nobody_goes_for_a_model_that_does_not_look_well() {
+    let start = Instant::now();
+    let mut roster = of(2, 1, start);
+    roster.acquire(1, start);
+    assert_eq!(roster.step(start), Step::Evict(0));
+    roster.left(0, start);
+    fail(&mut roster, 1, start);
+    roster.release(1);
+    roster.acquire(0, start);
+    assert_eq!(settle(&mut roster, start), [Step::BringIn(0)]);
+    roster.release(0);
+    let mut now = start + *PAUSES.start();
+    for secs in [2, 4, 8] {
+        assert_eq!(roster.step(now), Step::Look(1));
+        roster.failed(1, now);
+        let again = now + Duration::from_secs(secs);
+        assert_eq!(roster.step(now), Step::Wait(Some(again)));
+        now = again;
+    }
+    assert!(roster.since(0).is_some());
+    let swap = [Step::Evict(0), Step::BringIn(1)];
+    assert_eq!(settle(&mut roster, now), swap);
+}
+
+#[test]
 fn what_is_given_up_is_left_alone() {
     let now = Instant::now();
     for who in [None, Some(1)] {
         let mut roster = of(2, 2, now);
         for id in 0..2 {
-            roster.members[id].place = Place::Out;
+            roster.members[id].place = Place::Coming;
             roster.failed(id, now);
         }
         roster.give_up(who);
@@ -302,6 +334,7 @@ impl Oracle {
         let waiting = self.first_in_line();
         let first = waiting.or_else(|| self.due(now));
         match step {
+            Step::Look(_) => panic!("it has just been looked at"),
             Step::BringIn(id) => {
                 assert_eq!(Some(id), first, "out of order");
                 self.waits[id] = None;
@@ -411,7 +444,15 @@ proptest! {
                     }
                 }
                 Event::Pass(ms) => now += ms * MS,
-                Event::Step if oracle.under_way.is_none() => oracle.check(roster.step(now), now),
+                Event::Step if oracle.under_way.is_none() => {
+                    let mut step = roster.step(now);
+                    if let Step::Look(id) = step {
+                        prop_assert_eq!(Some(id), oracle.due(now));
+                        roster.looks_well(id, now);
+                        step = roster.step(now);
+                    }
+                    oracle.check(step, now);
+                }
                 Event::End(came) => {
                     match oracle.under_way {
                         Some(Step::BringIn(id)) if came => roster.came(id, now),

@@ -285,6 +285,16 @@ fn split<K: Send + 'static>(
         .collect()
 }
 
+/// Returns what is wrong with the outputs of `rows` rows, or of one item without a batch dimension.
+pub(super) fn misfit(
+    outputs: &[HostTensor],
+    specs: &[TensorSpec],
+    rows: Option<usize>,
+) -> Option<Error> {
+    let mut outputs = outputs.iter().zip(specs);
+    outputs.find_map(|(output, spec)| check_shape(spec, &output.shape, rows).err())
+}
+
 fn check_shape(spec: &TensorSpec, shape: &Shape, rows: Option<usize>) -> Result<(), Error> {
     let rows = rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
     let expected = || rows.into_iter().chain(spec.dims.iter().copied());

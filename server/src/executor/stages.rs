@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     Context, Source,
-    batch::Batch,
+    batch::{self, Batch},
     compute,
     d2h::{self, Downloading, Finished},
     depth::Depth,
@@ -330,6 +330,15 @@ impl<D: Device> Line<D> {
             ended,
         };
         let context = &self.context;
+        let signature = &context.signature;
+        let misfit = outputs.iter().zip(&ranges).find_map(|(outputs, rows)| {
+            let rows = signature.is_batching().then_some(rows.len());
+            batch::misfit(outputs, &signature.outputs, rows)
+        });
+        if let Some(error) = misfit {
+            // Counted as one that failed, like one that throws.
+            return batch.fail(&error);
+        }
         // Counted before the answer: whoever has an answer finds it in the statistics.
         context.statistics.record_batch(&Execution {
             rows: batch.rows(),
@@ -337,7 +346,6 @@ impl<D: Device> Line<D> {
             stages,
             passes: &passes,
         });
-        let signature = &context.signature;
         let keep = |bytes: usize| context.budget.charge(bytes as u64);
         let mut outputs = outputs;
         match (outputs.len(), outputs.pop()) {

@@ -203,20 +203,31 @@ impl Plan {
         }
         limit_threads(self.settings.intra_op_threads);
         let most = self.signature.max_batch_size.max(1);
-        for rows in probed(most) {
-            self.probe(linked, rows).map_err(|text| {
-                let mend = match rows == most {
-                    true => "change config.pbtxt to that",
-                    false => "export it with a dynamic batch dimension, as docs/export/export_aoti.py does",
-                };
-                Error::Mismatch(format!(
-                    "{file} refuses a made-up request of {rows} items with the data_types and dims in \
-                     config.pbtxt ({}); what it was exported with is in the server's log, so {mend}",
-                    run_failure(&text)
-                ))
-            })?;
+        let refusal = |rows: usize, text: &str, mend: &str| {
+            Error::Mismatch(format!(
+                "{file} refuses a made-up request of {rows} items with the data_types and dims in \
+                 config.pbtxt ({}); what it was exported with is in the server's log, so {mend}",
+                run_failure(text)
+            ))
+        };
+        let tried = self.probe(linked, most);
+        tried.map_err(|text| refusal(most, &text, "change config.pbtxt to that"))?;
+        // It may have been compiled for that size alone.
+        let mut last = None;
+        for &rows in others(most) {
+            match self.probe(linked, rows) {
+                Ok(()) => return Ok(()),
+                Err(text) => last = Some((rows, text)),
+            }
         }
-        Ok(())
+        match last {
+            None => Ok(()),
+            Some((rows, text)) => {
+                let mend =
+                    "export it with a dynamic batch dimension, as docs/export/export_aoti.py does";
+                Err(refusal(rows, &text, mend))
+            }
+        }
     }
 
     fn probe(&self, linked: &Linked, rows: usize) -> Result<(), String> {
@@ -326,14 +337,13 @@ impl Instance for Loaded {
     }
 }
 
-/// Returns the batch sizes at which a package must take a request: the largest, and a smaller one, since it
-/// may have been compiled for the largest alone. Two where that is smaller: others than our exporter let
-/// compilers take it that a dynamic batch is not one.
-fn probed(most: usize) -> Vec<usize> {
+/// Returns the batch sizes of which a package must take one besides the largest. Where two is not among the
+/// smaller ones: others than our exporter let compilers take it that a dynamic batch is not one.
+fn others(most: usize) -> &'static [usize] {
     match most {
-        1 => vec![1],
-        2 => vec![2, 1],
-        _ => vec![most, 2],
+        0 | 1 => &[],
+        2 => &[1, 3],
+        _ => &[2],
     }
 }
 

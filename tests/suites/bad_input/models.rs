@@ -56,5 +56,8 @@ async fn a_model_that_breaks_its_own_signature_is_told_what_came() {
         text.contains("'OUTPUT__0'") && text.contains("[1, 4]"),
         "{text}"
     );
+    let model = server.model("wrong_output");
+    let stats = model.report();
+    assert_eq!((stats.inference_count, stats.execution_count), (0, 0));
     serves_on(server).await;
 }

@@ -146,6 +146,9 @@ pub enum ProtocolError {
         "the message has a group, which the protocol does not use; encode fields as its .proto says"
     )]
     Group,
+    /// A part of a message that breaks off.
+    #[error("a tensor of the message breaks off; encode it as its .proto says")]
+    BrokenOff,
     /// A requested output of classes in place of values, which Forebay does not serve.
     #[error(
         "output '{output}' is asked for by classification, which this server does not support; ask for its values"

@@ -38,7 +38,7 @@ pub use parameter::{Parameter, Parameters};
 pub use request::{InferRequest, SequenceControl, SequenceId};
 pub use response::{InferResponse, StreamReply};
 pub use shape::Shape;
-pub use survey::{Survey, survey};
+pub use survey::{Survey, names, survey};
 pub use tensor::Tensor;
 
 /// Messages, service and client as generated from the `.proto` files.

@@ -1,4 +1,4 @@
-//! Caps on what one request may hold. [`survey`](crate::survey) checks them before a message is decoded,
+//! Caps on what one request may hold. [`survey`](crate::survey) checks them before a large message is decoded,
 //! [`InferRequest`](crate::InferRequest) once it is.
 
 /// Input tensors of a request.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     ProtocolError,
-    limits::{MAX_DIMS, MAX_INPUTS, MAX_OUTPUTS, MAX_PARAMETERS},
+    limits::{MAX_DIMS, MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETERS},
     request::check_count,
 };
 
@@ -20,15 +20,16 @@ pub struct Survey {
     pub typed_bytes: u64,
 }
 
-/// Looks through an encoded `ModelInferRequest` and allocates nothing. What breaks off is left to the
-/// decoder to tell.
+/// Looks through an encoded `ModelInferRequest` and allocates nothing. A message that breaks off is left to
+/// the decoder to tell; not so a part of one, behind whose end a decoder may go on.
 ///
 /// # Errors
-/// It has more items than [`limits`](crate::limits) allow, or a group, which the protocol has none of.
+/// It has more items than [`limits`](crate::limits) allow, a part that breaks off, or a group, which the
+/// protocol has none of.
 pub fn survey(message: &[u8]) -> Result<Survey, ProtocolError> {
     let mut survey = Survey::default();
     let (mut parameters, mut inputs, mut outputs, mut raw) = (0, 0, 0, 0);
-    for field in Fields(message) {
+    for field in Fields::of_message(message) {
         match field? {
             (4, _) => check_one_more("parameters", &mut parameters, MAX_PARAMETERS)?,
             (5, field) => {
@@ -48,7 +49,7 @@ pub fn survey(message: &[u8]) -> Result<Survey, ProtocolError> {
 
 fn look_at_input(input: &[u8], survey: &mut Survey) -> Result<(), ProtocolError> {
     let (mut dims, mut parameters) = (0, 0);
-    for field in Fields(input) {
+    for field in Fields::of_part(input) {
         match field? {
             (3, field) => {
                 dims += field.varints();
@@ -64,7 +65,7 @@ fn look_at_input(input: &[u8], survey: &mut Survey) -> Result<(), ProtocolError>
 
 fn look_at_output(output: &[u8]) -> Result<(), ProtocolError> {
     let mut parameters = 0;
-    for field in Fields(output) {
+    for field in Fields::of_part(output) {
         if let (2, _) = field? {
             check_one_more("parameters", &mut parameters, MAX_PARAMETERS)?;
         }
@@ -76,7 +77,7 @@ fn look_at_contents(contents: &[u8], survey: &mut Survey) -> Result<(), Protocol
     /// The list has grown to up to twice its length when its elements become raw.
     const COPIES: usize = 3;
     const HANDLE: usize = 2 * size_of::<Bytes>() + size_of::<u32>();
-    for field in Fields(contents) {
+    for field in Fields::of_part(contents) {
         let bytes = match field? {
             (1, field) => COPIES * field.varints(),
             (2 | 4, field) => COPIES * size_of::<u32>() * field.varints(),
@@ -99,8 +100,31 @@ fn check_one_more(
     check_count(what, *count, limit)
 }
 
-/// The fields of a message, by their numbers, up to its end or to where it breaks off.
-struct Fields<'a>(&'a [u8]);
+/// Returns the `model_name` and the `id` of an encoded `ModelInferRequest`, or nothing in place of what is
+/// not there, no text, or too long to be one. For whoever refuses to decode it.
+pub fn names(message: &[u8]) -> (&str, &str) {
+    let (mut model, mut id) = ("", "");
+    for (number, field) in Fields::of_message(message).map_while(Result::ok) {
+        let text = std::str::from_utf8(field.bytes()).unwrap_or_default();
+        let text = if text.len() > MAX_NAME_BYTES {
+            ""
+        } else {
+            text
+        };
+        match number {
+            1 => model = text,
+            3 => id = text,
+            _ => {}
+        }
+    }
+    (model, id)
+}
+
+/// The fields of a message or a part of it, by their numbers, up to its end.
+struct Fields<'a> {
+    rest: &'a [u8],
+    is_part: bool,
+}
 
 #[derive(Clone, Copy)]
 enum Field<'a> {
@@ -108,24 +132,23 @@ enum Field<'a> {
     /// Of so many bytes.
     Fixed(usize),
     Bytes(&'a [u8]),
+    /// A decoder skips it where it does not know its number.
+    Group,
 }
 
 impl<'a> Fields<'a> {
-    fn varint(&mut self) -> Option<usize> {
-        prost::decode_length_delimiter(&mut self.0).ok()
+    fn of_message(rest: &'a [u8]) -> Self {
+        let is_part = false;
+        Self { rest, is_part }
     }
 
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
+    fn of_part(rest: &'a [u8]) -> Self {
+        let is_part = true;
+        Self { rest, is_part }
     }
-}
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(usize, Field<'a>), ProtocolError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// Returns the next field, unless what is left is none.
+    fn field(&mut self) -> Option<(usize, Field<'a>)> {
         let key = self.varint()?;
         let field = match key & 7 {
             0 => self.varint().map(|_| Field::Varint)?,
@@ -134,12 +157,37 @@ impl<'a> Iterator for Fields<'a> {
                 let length = self.varint()?;
                 self.take(length).map(Field::Bytes)?
             }
-            // A decoder skips these where it does not know their number.
-            3 | 4 => return Some(Err(ProtocolError::Group)),
+            3 | 4 => Field::Group,
             5 => self.take(4).map(|_| Field::Fixed(4))?,
             _ => return None,
         };
-        Some(Ok((key >> 3, field)))
+        Some((key >> 3, field))
+    }
+
+    fn varint(&mut self) -> Option<usize> {
+        prost::decode_length_delimiter(&mut self.rest).ok()
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(taken)
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(usize, Field<'a>), ProtocolError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        match self.field() {
+            Some((_, Field::Group)) => Some(Err(ProtocolError::Group)),
+            Some(field) => Some(Ok(field)),
+            None if self.is_part => Some(Err(ProtocolError::BrokenOff)),
+            None => None,
+        }
     }
 }
 
@@ -148,7 +196,7 @@ impl<'a> Field<'a> {
     fn bytes(self) -> &'a [u8] {
         match self {
             Self::Bytes(bytes) => bytes,
-            Self::Varint | Self::Fixed(_) => &[],
+            Self::Varint | Self::Fixed(_) | Self::Group => &[],
         }
     }
 
@@ -156,7 +204,7 @@ impl<'a> Field<'a> {
     fn varints(self) -> usize {
         match self {
             Self::Bytes(packed) => packed.iter().filter(|byte| **byte < 0x80).count(),
-            Self::Varint | Self::Fixed(_) => 1,
+            Self::Varint | Self::Fixed(_) | Self::Group => 1,
         }
     }
 
@@ -165,7 +213,7 @@ impl<'a> Field<'a> {
         match self {
             Self::Bytes(packed) => packed.len(),
             Self::Fixed(bytes) => bytes,
-            Self::Varint => 0,
+            Self::Varint | Self::Group => 0,
         }
     }
 }
@@ -227,11 +275,26 @@ mod tests {
                 [&[0xfb, 1, 0xfc, 1][..], &[0x2a, 0].repeat(300)].concat(),
             ),
         ];
-        for (says, message) in faults {
+        // A decoder reads the inner part to its end, beyond that of the outer one, before it fails.
+        let inner = [0x42, 0].repeat(1000);
+        let beyond = [&[0x2a, 5, 0x2a, 0xd0, 0x0f][..], &inner].concat();
+        let of_shape = [&[0x2a, 4, 0x1a, 0xd0, 0x0f][..], &inner].concat();
+        let within_key = [&[0x2a, 1, 0xaa][..], &[0x01], &inner].concat();
+        let broken = [beyond, of_shape, within_key].map(|message| ("breaks off", message));
+        for (says, message) in faults.into_iter().chain(broken) {
             let refusal = refusal(&message).unwrap_or_default();
             assert!(refusal.contains(says), "{refusal:?} does not say {says:?}");
         }
         assert_eq!(refusal(&[0x2a, 0].repeat(MAX_INPUTS)), None);
+    }
+
+    #[test]
+    fn what_is_not_decoded_tells_its_names() {
+        let message = of(|m| m.id = "seven".into());
+        assert_eq!(names(&message), ("m", "seven"));
+        assert_eq!(names(&[&message[..], &[0x2a]].concat()), ("m", "seven"));
+        assert_eq!(names(&of(|m| m.id = "x".repeat(300))), ("m", ""));
+        assert_eq!(names(&[0x0a, 1, 0xff]), ("", ""));
     }
 
     #[test]

@@ -14,6 +14,16 @@ pub enum Error {
     /// The message breaks the protocol.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+    /// Typed contents, for whose decoding there is no memory.
+    #[error(
+        "typed contents take {typed_bytes} bytes to decode; send raw_input_contents, which take none: {cause}"
+    )]
+    TypedContents {
+        /// What they take beside the message.
+        typed_bytes: u64,
+        /// Why it is not to be had.
+        cause: admission::Error,
+    },
     /// The request does not fit the model's signature.
     #[error(transparent)]
     Signature(#[from] signature::Error),

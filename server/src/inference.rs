@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use forebay_proto::{InferRequest, InferResponse, Parameter, Parameters, Tensor};
+use forebay_proto::{
+    InferRequest, InferResponse, Parameter, Parameters, Tensor, inference::ModelInferRequest,
+};
 use futures_util::future::BoxFuture;
 use opentelemetry::KeyValue;
 
@@ -43,6 +45,10 @@ pub struct Inference {
 pub struct Origin {
     /// The host memory that was reserved for the message.
     pub permit: Option<Permit>,
+    /// The bytes of the message.
+    pub message_bytes: u64,
+    /// Why it is not to be served, of which then only the names are there.
+    pub refused: Option<Error>,
     /// When the message asked for it.
     pub arrived: Instant,
     /// The deadline of the call.
@@ -108,6 +114,28 @@ impl Inference {
         self
     }
 
+    /// Makes a request of a message, unless that was refused.
+    ///
+    /// # Errors
+    /// Why it was, or what is wrong with it.
+    pub fn read(
+        &self,
+        message: ModelInferRequest,
+        origin: &mut Origin,
+    ) -> Result<InferRequest, Error> {
+        let Some(refused) = origin.refused.take() else {
+            return Ok(message.try_into()?);
+        };
+        self.count_refused(&message.model_name, &message.model_version, origin.arrived);
+        Err(refused)
+    }
+
+    fn count_refused(&self, model: &str, version: &str, arrived: Instant) {
+        if let Some(served) = self.registry.asked_for(model, version) {
+            drop(Account::open(Arc::clone(&served.statistics), arrived));
+        }
+    }
+
     /// Queues a request. Requests run in the order of these calls.
     ///
     /// # Errors
@@ -115,15 +143,8 @@ impl Inference {
     pub fn begin(&self, request: InferRequest, origin: Origin) -> Result<Running, Error> {
         let (model, version) = (&request.model_name, &request.model_version);
         let found = self.registry.find_for_request(model, version);
-        let served = found.inspect_err(|_| {
-            // A model that takes no requests now has failed them.
-            if let Some(served) = self.registry.asked_for(model, version) {
-                drop(Account::open(
-                    Arc::clone(&served.statistics),
-                    origin.arrived,
-                ));
-            }
-        })?;
+        // A model that takes no requests now has failed them.
+        let served = found.inspect_err(|_| self.count_refused(model, version, origin.arrived))?;
         let account = Account::open(Arc::clone(&served.statistics), origin.arrived);
         let rows = served
             .settings
@@ -136,8 +157,8 @@ impl Inference {
         let echo_timings = request.flag("forebay_timings")?;
         let mut permit = origin.permit;
         if let Some(permit) = &mut permit {
-            // Typed contents have become more bytes than their message had.
-            permit.cover(request.input_bytes());
+            // Typed contents have become more bytes than their message had, and are decoded by now.
+            permit.hold(request.input_bytes().max(origin.message_bytes));
         }
         let span = self
             .tracer

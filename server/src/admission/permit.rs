@@ -42,12 +42,16 @@ impl Permit {
         Ok(())
     }
 
-    /// Makes it hold at least `bytes`, even if that overdraws the budget.
-    pub fn cover(&mut self, bytes: u64) {
-        let lacking = bytes.saturating_sub(self.bytes);
-        if lacking > 0 {
-            let more = self.budget.charge(lacking);
-            self.merge(more);
+    /// Makes it hold `bytes`: gives back what is more, or takes what is less, even if that overdraws the
+    /// budget.
+    pub fn hold(&mut self, bytes: u64) {
+        match bytes.checked_sub(self.bytes) {
+            None => drop(self.split(self.bytes - bytes)),
+            Some(0) => {}
+            Some(lacking) => {
+                let more = self.budget.charge(lacking);
+                self.merge(more);
+            }
         }
     }
 

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use forebay_proto::{
-    InferRequest,
-    inference::{grpc_inference_service_server::GrpcInferenceService, *},
-};
+use forebay_proto::inference::{grpc_inference_service_server::GrpcInferenceService, *};
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Request, Response, Status, Streaming};
@@ -51,13 +48,20 @@ fn receive(
         Some(permits) => permits.claim(message)?,
         None => (message, None),
     };
-    let (permit, arrived) = admitted.map(|one| (one.permit, one.arrived)).unzip();
-    let origin = Origin {
-        permit,
-        arrived: arrived.unwrap_or_else(Instant::now),
+    let mut origin = Origin {
+        permit: None,
+        message_bytes: 0,
+        refused: None,
+        arrived: Instant::now(),
         deadline: extensions.get::<Deadline>().map(|deadline| deadline.0),
         parent,
     };
+    if let Some(admitted) = admitted {
+        origin.permit = Some(admitted.permit);
+        origin.message_bytes = admitted.bytes;
+        origin.refused = admitted.refused;
+        origin.arrived = admitted.arrived;
+    }
     Ok((message, origin))
 }
 
@@ -90,10 +94,10 @@ impl InferenceService {
     fn begin(&self, request: Request<ModelInferRequest>) -> Result<Begun, Status> {
         let (metadata, extensions, message) = request.into_parts();
         let parent = Parent::from_headers(&metadata.into_headers());
-        let (message, origin) = receive(message, &extensions, parent)?;
+        let (message, mut origin) = receive(message, &extensions, parent)?;
         let id = message.id.clone();
-        let running = InferRequest::try_from(message)
-            .map_err(Error::from)
+        let request = self.inference.read(message, &mut origin);
+        let running = request
             .and_then(|request| self.inference.begin(request, origin))
             .map_err(|error| status::of_request(&id, &error))?;
         let answers = extensions.get().cloned();

@@ -28,6 +28,7 @@ pub fn code(error: &Error) -> Code {
         Error::Admission(
             admission::Error::TooLarge { .. } | admission::Error::Exhausted { .. },
         )
+        | Error::TypedContents { .. }
         | Error::DeviceMemory { .. } => Code::ResourceExhausted,
         // Not as above, which tells clients that nothing was executed.
         Error::SequenceMemory { .. } => Code::Aborted,

@@ -16,7 +16,7 @@ use std::{
 };
 
 use forebay_proto::{
-    InferRequest, InferResponse, Parameter, StreamReply,
+    InferResponse, Parameter, StreamReply,
     inference::{ModelInferRequest, ModelStreamInferResponse},
 };
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -141,12 +141,13 @@ impl InferStream {
     }
 
     /// Queues a request, now: requests run in the order in which they were read.
-    fn begin(&self, message: ModelInferRequest, origin: Origin) -> Reply<Item> {
+    fn begin(&self, message: ModelInferRequest, mut origin: Origin) -> Reply<Item> {
         let echoed = |name: &str| status::echoed(name).to_owned();
         let (id, model_name) = (echoed(&message.id), echoed(&message.model_name));
         let end_on_failure = self.options.end_on_failure;
-        let begun = InferRequest::try_from(message)
-            .map_err(Error::from)
+        let begun = self
+            .inference
+            .read(message, &mut origin)
             .and_then(|request| {
                 let final_flag = request.flag("triton_enable_empty_final_response")?;
                 Ok((final_flag, self.inference.begin(request, origin)?))

@@ -3,23 +3,25 @@
 use std::{fs, time::Duration};
 
 use forebay_proto::inference::{
-    InferTensorContents, ModelInferRequest, model_infer_request::InferInputTensor,
+    InferTensorContents, ModelInferRequest, ModelStreamInferResponse,
+    model_infer_request::InferInputTensor,
 };
 use forebay_server::executor::Mode;
 use forebay_tests::{
-    harness::{TestServer, echo, framed, prefix, until, within},
+    harness::{TestServer, echo, prefix, until, within},
     models::Fixture,
 };
 use tonic::Code;
 
-use super::{assert_says, serves_on};
+use super::{assert_answers, assert_fails, assert_says, good, serves_on};
+use crate::conversation::converse;
 
 const MIB: u64 = 1 << 20;
 
-/// Returns the most memory that this process has held, in bytes. It has this test alone.
-fn peak() -> u64 {
+/// Returns what the system says of the memory of this process, in bytes. It has this test alone.
+fn memory(of: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(of));
     let kib: u64 = line
         .unwrap()
         .trim()
@@ -27,6 +29,15 @@ fn peak() -> u64 {
         .parse()
         .unwrap();
     kib * 1024
+}
+
+/// Returns the most that it has held.
+fn peak() -> u64 {
+    memory("VmHWM:")
+}
+
+fn resident() -> u64 {
+    memory("VmRSS:")
 }
 
 #[tokio::test]
@@ -46,7 +57,13 @@ async fn items_without_end_are_refused_and_take_no_memory() {
             let before = peak();
             let mut call = client.call(method, &[]);
             call.send(message, true);
-            assert_says(&call.ended().await, Code::InvalidArgument, text);
+            match call.message::<ModelStreamInferResponse>().await {
+                Ok(answer) => {
+                    assert!(answer.error_message.contains(text), "{answer:?}");
+                    assert_eq!(call.ended().await.code(), Code::Ok);
+                }
+                Err(status) => assert_says(&status, Code::InvalidArgument, text),
+            }
             // It takes 2.6 GB decoded.
             let grown = peak() - before;
             assert!(grown < 100 * MIB, "{text}: {grown} bytes");
@@ -103,7 +120,7 @@ async fn typed_contents_hold_the_bytes_that_they_become() {
     for count in [50_000, 100_000] {
         let mut service = server.service().await;
         let answer = tokio::spawn(async move { service.model_infer(ones(count)).await });
-        until(|| server.budget().used() >= 8 * count as u64).await;
+        until(|| server.budget().used() == 8 * count as u64).await;
         let answer = within(answer).await.unwrap().unwrap().into_inner();
         assert_eq!(answer.raw_output_contents[0].len(), 8 * count);
         within(server.budget().drained()).await;
@@ -114,13 +131,71 @@ async fn typed_contents_hold_the_bytes_that_they_become() {
 #[tokio::test]
 async fn typed_contents_without_room_are_refused_before_they_are_decoded() {
     let server = start(MIB).await;
+    let text = "typed contents take 2400000 bytes to decode; send raw_input_contents";
+    let large = ModelInferRequest {
+        id: "large".to_owned(),
+        ..ones(100_000)
+    };
+    let mut service = server.service().await;
+    let refused = within(service.model_infer(large.clone()))
+        .await
+        .unwrap_err();
+    assert_says(&refused, Code::ResourceExhausted, text);
+    within(server.budget().drained()).await;
+    // The stream goes on.
+    let (replies, end) = converse(&mut service, vec![large, good("after")], &[]).await;
+    assert_fails(&replies[0], "large", Code::ResourceExhausted, text);
+    assert_answers(&replies[1], "after");
+    end.unwrap();
+    let stats = server.model("echo").report().inference_stats.unwrap();
+    assert_eq!(stats.fail.unwrap().count, 2);
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_tensor_that_claims_more_than_its_part_of_the_message_takes_no_memory() {
+    let server = TestServer::start(&[Fixture::Simple]).await;
     let mut client = server.raw().await;
-    for method in ["ModelInfer", "ModelStreamInfer"] {
-        let mut call = client.call(method, &[]);
-        call.send(framed(&ones(100_000)), true);
-        let text = "typed contents take 2400000 bytes to decode; send raw_input_contents";
-        assert_says(&call.ended().await, Code::ResourceExhausted, text);
-        within(server.budget().drained()).await;
+    // An input of five bytes, whose contents claim the rest of the message.
+    let items = [0x42, 0].repeat(8 << 20);
+    let name = [&[0x0a, 6][..], b"simple"].concat();
+    let claim = [0x2a, 5, 0x2a, 0x80, 0x80, 0x80, 0x08];
+    let message = [&name[..], &claim, &items].concat();
+    let length = u32::try_from(message.len()).unwrap();
+    let message = [&prefix(length)[..], &message].concat();
+    drop(items);
+    let before = peak();
+    let mut call = client.call("ModelInfer", &[]);
+    call.send(message, true);
+    let text = "a tensor of the message breaks off";
+    assert_says(&call.ended().await, Code::InvalidArgument, text);
+    let grown = peak() - before;
+    assert!(grown < 100 * MIB, "{grown} bytes");
+    serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_short_call_that_stays_open_is_not_decoded_before_it_ends() {
+    let server = TestServer::start(&[Fixture::Simple]).await;
+    let mut client = server.raw().await;
+    let items = [0x2a, 0].repeat(16 << 10);
+    let message = [&prefix(u32::try_from(items.len()).unwrap())[..], &items].concat();
+    let before = resident();
+    let mut calls: Vec<_> = (0..50)
+        .map(|_| {
+            let mut call = client.call("ModelInfer", &[]);
+            call.send(message.clone(), false);
+            call
+        })
+        .collect();
+    until(|| server.budget().used() == 50 * items.len() as u64).await;
+    // Each takes 5 MB decoded. Those that end are decoded one by one.
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 100 * MIB, "{grown} bytes");
+    for call in &mut calls {
+        call.send(Vec::new(), true);
+        let text = "model_name must not be empty";
+        assert_says(&call.ended().await, Code::InvalidArgument, text);
     }
     serves_on(server).await;
 }

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use forebay_proto::framing::{FrameEvent, FrameScanner, PREFIX_BYTES};
 use http_body::{Body, Frame, SizeHint};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::incoming::{Incoming, LEAST_BYTES};
 use super::progress::{Progress, Timer};
@@ -56,6 +56,11 @@ pub struct AdmissionBody<B> {
     current: Option<Admitted>,
     /// Whether a message has begun.
     has_begun: bool,
+    /// The last piece of a unary call's message, until the call has ended: tonic decodes the message with it,
+    /// and would hold what that makes for as long as the call stays open.
+    last: Option<Bytes>,
+    /// How the call ended, behind that piece.
+    ending: Option<Ending>,
     /// Bytes of the message that is coming in, behind its prefix.
     length: u64,
     /// Whether they are gathered rather than handed on.
@@ -85,6 +90,8 @@ impl<B> AdmissionBody<B> {
             waiting: None,
             current: None,
             has_begun: false,
+            last: None,
+            ending: None,
             length: 0,
             is_gathered: false,
             incoming: None,
@@ -138,6 +145,10 @@ impl<B> AdmissionBody<B> {
                             ..admitted
                         });
                     }
+                    if self.policy == Policy::WaitForRoom {
+                        self.last = shown;
+                        return Poll::Ready(Ok(None));
+                    }
                     return Poll::Ready(Ok(shown));
                 }
                 Some(FrameEvent::Prefix { compressed, length }) => {
@@ -176,11 +187,7 @@ impl<B> AdmissionBody<B> {
 
     /// Returns the prefix of a message that was let in, where it is to be handed on before the rest.
     fn let_in(&mut self, permit: Option<Permit>) -> Option<Bytes> {
-        self.current = permit.map(|permit| Admitted {
-            permit,
-            arrived: self.arrived,
-            message: None,
-        });
+        self.current = permit.map(|permit| Admitted::new(permit, self.arrived));
         if self.is_gathered {
             drop(self.hand_on());
             let length = usize::try_from(self.length).expect("a prefix has 32 bits for it");
@@ -232,11 +239,21 @@ where
     B::Error: Into<tonic::codegen::StdError>,
 {
     fn poll_guarded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(ending) = self.ending.take() {
+            return Poll::Ready(ending);
+        }
         loop {
             if self.pending.is_empty() {
                 match ready!(self.poll_data(cx)) {
                     ControlFlow::Continue(data) => self.pending = data,
-                    ControlFlow::Break(ending) => return Poll::Ready(ending),
+                    ControlFlow::Break(ending @ Some(Err(_))) => return Poll::Ready(ending),
+                    ControlFlow::Break(ending) => {
+                        let Some(last) = self.last.take() else {
+                            return Poll::Ready(ending);
+                        };
+                        self.ending = Some(ending);
+                        return Poll::Ready(Some(Ok(Frame::data(last))));
+                    }
                 }
             } else if let Some(piece) = ready!(self.poll_piece(cx))? {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -291,14 +308,13 @@ where
             return Poll::Ready(None);
         }
         let frame = ready!(this.poll_guarded(cx));
-        if let Some(Err(status)) = &frame {
+        if let Some(Err(_)) = &frame {
             this.failed = true;
             this.waiting = None;
             this.current = None;
             this.incoming = None;
-            if status.code() == Code::ResourceExhausted
-                && let Some(inner) = this.inner.take()
-            {
+            this.last = None;
+            if let Some(inner) = this.inner.take() {
                 tokio::spawn(forget(inner));
             }
         }
@@ -306,7 +322,10 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        let owes_nothing = self.pending.is_empty() && !self.scanner.is_mid_message();
+        let owes_nothing = self.pending.is_empty()
+            && self.last.is_none()
+            && self.ending.is_none()
+            && !self.scanner.is_mid_message();
         let has_ended = self.inner.as_ref().is_none_or(Body::is_end_stream);
         self.failed || (owes_nothing && has_ended)
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use forebay_proto::{Survey, inference::ModelInferRequest, survey};
+use forebay_proto::{Survey, inference::ModelInferRequest, names, survey};
 use prost::Message as _;
 use tonic::Status;
 
@@ -16,10 +16,26 @@ use crate::{admission::Permit, error::Error};
 pub struct Admitted {
     /// The bytes that it holds.
     pub permit: Permit,
+    /// The bytes of the message.
+    pub bytes: u64,
     /// When its prefix came, and it began to wait for them.
     pub arrived: Instant,
+    /// Why the message is not to be served, of which then only the names were decoded.
+    pub refused: Option<Error>,
     /// The message itself, where it did not go through tonic, which was then handed an empty one.
     pub(super) message: Option<Bytes>,
+}
+
+impl Admitted {
+    pub(super) fn new(permit: Permit, arrived: Instant) -> Self {
+        Self {
+            bytes: permit.bytes(),
+            permit,
+            arrived,
+            refused: None,
+            message: None,
+        }
+    }
 }
 
 /// Holds one permit for each message that is whole and not yet taken over. Clones share them.
@@ -35,35 +51,35 @@ impl MessagePermits {
     /// Returns the oldest message that was not claimed yet, with its permit. `shown` is what tonic made
     /// of it.
     ///
+    /// One that would take more memory than it was let in with, or has more items than the protocol's limits
+    /// allow, is refused by itself.
+    ///
     /// # Errors
-    /// INVALID_ARGUMENT if it has more items than the protocol's limits allow, RESOURCE_EXHAUSTED if what
-    /// its typed contents take does not fit into the budget now, INTERNAL, as tonic says it, if it cannot be
-    /// decoded.
+    /// INTERNAL, as tonic says it, if it cannot be decoded.
     pub fn claim(
         &self,
         shown: ModelInferRequest,
     ) -> Result<(ModelInferRequest, Option<Admitted>), Status> {
-        let mut admitted = self.take();
-        let message = match &mut admitted {
-            Some(Admitted {
-                permit,
-                message: gathered @ Some(_),
-                ..
-            }) => {
-                let bytes = gathered.take().unwrap_or_default();
-                // Else a decoder could be made to take many times what was admitted.
-                let Survey { typed_bytes } = survey(&bytes).map_err(Error::from)?;
-                permit.try_grow(typed_bytes).map_err(|error| {
-                    Status::resource_exhausted(format!(
-                        "typed contents take {typed_bytes} bytes to decode; send raw_input_contents, which \
-                         take none: {error}"
-                    ))
-                })?;
-                decode(bytes)?
-            }
-            _ => shown,
+        let Some(mut admitted) = self.take() else {
+            return Ok((shown, None));
         };
-        Ok((message, admitted))
+        let Some(bytes) = admitted.message.take() else {
+            return Ok((shown, Some(admitted)));
+        };
+        // Else a decoder could be made to take many times what was admitted.
+        let message = match make_room(&bytes, &mut admitted.permit) {
+            Ok(()) => decode(bytes)?,
+            Err(error) => {
+                admitted.refused = Some(error);
+                let (model_name, id) = names(&bytes);
+                ModelInferRequest {
+                    model_name: model_name.to_owned(),
+                    id: id.to_owned(),
+                    ..ModelInferRequest::default()
+                }
+            }
+        };
+        Ok((message, Some(admitted)))
     }
 
     pub(super) fn take(&self) -> Option<Admitted> {
@@ -75,6 +91,14 @@ impl MessagePermits {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push_back(message);
     }
+}
+
+/// Has the permit of a message hold what decoding takes beside it.
+fn make_room(message: &[u8], permit: &mut Permit) -> Result<(), Error> {
+    let Survey { typed_bytes } = survey(message)?;
+    permit
+        .try_grow(typed_bytes)
+        .map_err(|cause| Error::TypedContents { typed_bytes, cause })
 }
 
 /// Decodes a message that was gathered. A small tensor gets memory of its own: it may outlive the large
@@ -109,9 +133,8 @@ mod tests {
         slab.copy_from_slice(&bytes);
         let permits = MessagePermits::default();
         permits.push(Admitted {
-            permit: Budget::new("test", 1 << 20).charge(1),
-            arrived: Instant::now(),
             message: Some(Bytes::from_owner(slab)),
+            ..Admitted::new(Budget::new("test", 1 << 20).charge(1), Instant::now())
         });
         let (claimed, _) = permits.claim(ModelInferRequest::default()).unwrap();
         assert_eq!(claimed, request);

@@ -142,7 +142,8 @@ fn unary(
     budget: &Budget,
     length: usize,
 ) -> AdmissionBody<impl Body<Data = Bytes, Error = Infallible> + use<>> {
-    let inner = open_body(vec![framed(length).into()]);
+    let frame = Frame::data(Bytes::from(framed(length)));
+    let inner = StreamBody::new(stream::iter([Ok::<_, Infallible>(frame)]));
     AdmissionBody::new(
         inner,
         gate(budget),
@@ -159,9 +160,41 @@ async fn a_unary_message_waits_a_moment_while_room_is_made() {
     assert!(second.frame().now_or_never().is_none());
     assert_eq!(budget.waiting(), 2);
     drop(held);
-    assert_eq!(message(&mut first).await, framed(60));
-    assert_eq!(message(&mut second).await, framed(40));
+    for (body, length) in [(&mut first, 60), (&mut second, 40)] {
+        assert_eq!(message(body).await, framed(length));
+        assert!(body.frame().await.is_none());
+    }
     assert_eq!(budget.used(), 100);
+}
+
+#[tokio::test]
+async fn the_last_piece_of_a_unary_message_comes_once_the_call_has_ended() {
+    let budget = Budget::new("test", 1 << 20);
+    for length in [0, 10, 100_000] {
+        let bytes = Bytes::from(framed(length));
+        let trailers = Frame::trailers(http::HeaderMap::new());
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let first = stream::iter([Ok::<_, Infallible>(Frame::data(bytes))]);
+        let behind = stream::once(async move {
+            ended.await.unwrap();
+            Ok(trailers)
+        });
+        let source = StreamBody::new(Box::pin(first.chain(behind)));
+        let permits = MessagePermits::default();
+        let policy = Policy::WaitForRoom;
+        let mut body = AdmissionBody::new(source, gate(&budget), policy, permits.clone());
+        let mut frames = Vec::new();
+        while let Some(frame) = body.frame().now_or_never() {
+            frames.push(frame.unwrap().unwrap().into_data().unwrap());
+        }
+        assert!(frames.concat().len() <= 5 && !body.is_end_stream());
+        assert_eq!(permits.take().unwrap().bytes, length as u64);
+        end.send(()).unwrap();
+        let last = body.frame().await.unwrap().unwrap();
+        assert!(last.is_data() && !body.is_end_stream());
+        assert!(body.frame().await.unwrap().unwrap().is_trailers());
+        assert!(body.frame().await.is_none());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,7 +367,8 @@ async fn a_unary_call_takes_one_message() {
         let source = open_body(vec![bytes]);
         let policy = Policy::WaitForRoom;
         let mut body = AdmissionBody::new(source, gate(&budget), policy, permits.clone());
-        assert_eq!(message(&mut body).await, framed(10));
+        let prefix = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(prefix, framed(10)[..5], "the rest waits for the call's end");
         let status = body.frame().await.unwrap().unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{status}");
         assert!(permits.take().is_some() && permits.take().is_none());

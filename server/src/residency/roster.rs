@@ -364,3 +364,7 @@ impl Member {
 #[cfg(test)]
 #[path = "roster_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "roster_property.rs"]
+mod property;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     ProtocolError,
+    inference::ModelInferRequest,
     limits::{MAX_DIMS, MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETERS},
     request::check_count,
 };
@@ -100,24 +101,22 @@ fn check_one_more(
     check_count(what, *count, limit)
 }
 
-/// Returns the `model_name` and the `id` of an encoded `ModelInferRequest`, or nothing in place of what is
-/// not there, no text, or too long to be one. For whoever refuses to decode it.
-pub fn names(message: &[u8]) -> (&str, &str) {
-    let (mut model, mut id) = ("", "");
+/// Returns what an encoded `ModelInferRequest` names, and nothing of what is absent, no text, or too long to
+/// be a name. For whoever refuses to decode it.
+pub fn names(message: &[u8]) -> ModelInferRequest {
+    let mut named = ModelInferRequest::default();
     for (number, field) in Fields::of_message(message).map_while(Result::ok) {
-        let text = std::str::from_utf8(field.bytes()).unwrap_or_default();
-        let text = if text.len() > MAX_NAME_BYTES {
-            ""
-        } else {
-            text
+        let name = match number {
+            1 => &mut named.model_name,
+            2 => &mut named.model_version,
+            3 => &mut named.id,
+            _ => continue,
         };
-        match number {
-            1 => model = text,
-            3 => id = text,
-            _ => {}
-        }
+        let text = Some(field.bytes()).filter(|bytes| bytes.len() <= MAX_NAME_BYTES);
+        let text = text.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        *name = text.unwrap_or_default().to_owned();
     }
-    (model, id)
+    named
 }
 
 /// The fields of a message or a part of it, by their numbers, up to its end.
@@ -225,7 +224,7 @@ mod tests {
 
     use super::*;
     use crate::inference::{
-        InferParameter, InferTensorContents, ModelInferRequest,
+        InferParameter, InferTensorContents,
         model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
     };
 
@@ -290,11 +289,18 @@ mod tests {
 
     #[test]
     fn what_is_not_decoded_tells_its_names() {
-        let message = of(|m| m.id = "seven".into());
-        assert_eq!(names(&message), ("m", "seven"));
-        assert_eq!(names(&[&message[..], &[0x2a]].concat()), ("m", "seven"));
-        assert_eq!(names(&of(|m| m.id = "x".repeat(300))), ("m", ""));
-        assert_eq!(names(&[0x0a, 1, 0xff]), ("", ""));
+        let named = |message: &[u8]| {
+            let named = names(message);
+            [named.model_name, named.model_version, named.id]
+        };
+        let message = of(|m| (m.id, m.model_version) = ("seven".into(), "2".into()));
+        assert_eq!(named(&message), ["m", "2", "seven"]);
+        assert_eq!(
+            named(&[&message[..], &[0x2a]].concat()),
+            ["m", "2", "seven"]
+        );
+        assert_eq!(named(&of(|m| m.id = "x".repeat(300))), ["m", "", ""]);
+        assert_eq!(named(&[0x0a, 1, 0xff]), ["", "", ""]);
     }
 
     #[test]

@@ -71,12 +71,7 @@ impl MessagePermits {
             Ok(()) => decode(bytes)?,
             Err(error) => {
                 admitted.refused = Some(error);
-                let (model_name, id) = names(&bytes);
-                ModelInferRequest {
-                    model_name: model_name.to_owned(),
-                    id: id.to_owned(),
-                    ..ModelInferRequest::default()
-                }
+                names(&bytes)
             }
         };
         Ok((message, Some(admitted)))

@@ -29,8 +29,10 @@ use crate::{
 };
 
 mod account;
+mod patience;
 
 use account::Account;
+use patience::{deadline, queue_timeout, wait};
 
 /// Answers requests.
 #[derive(Debug, Clone)]
@@ -315,30 +317,6 @@ impl Response {
     }
 }
 
-/// Waits for an answer, up to `deadline`. A request that is still queued at `queue_until` leaves the queue;
-/// one that runs by then is waited for.
-async fn wait(
-    pending: &mut Pending,
-    deadline: Option<Instant>,
-    queue_until: Option<Instant>,
-) -> Result<Answer, Error> {
-    let patient = async {
-        if let Some(until) = queue_until {
-            match tokio::time::timeout_at(until.into(), &mut *pending).await {
-                Ok(answer) => return answer,
-                Err(_) if pending.leave_queue() => return Err(Error::QueueTimeout),
-                Err(_) => {}
-            }
-        }
-        pending.await
-    };
-    let Some(deadline) = deadline else {
-        return patient.await;
-    };
-    let answer = tokio::time::timeout_at(deadline.into(), patient).await;
-    answer.unwrap_or(Err(Error::DeadlineExceeded))
-}
-
 /// Puts the inputs in the order of the signature.
 fn in_order(inputs: Vec<Tensor>, signature: &Signature) -> Vec<Option<Tensor>> {
     if let [one] = &signature.inputs[..]
@@ -355,27 +333,6 @@ fn in_order(inputs: Vec<Tensor>, signature: &Signature) -> Vec<Option<Tensor>> {
         .iter()
         .map(|spec| by_name.remove(&spec.name))
         .collect()
-}
-
-/// How long a request of a model may be queued.
-fn queue_timeout(served: &Served) -> Option<Duration> {
-    served.settings.queue.default_timeout
-}
-
-/// The earlier of the call's deadline and the request's own timeout.
-///
-/// The request's `timeout` counts, unless the model sets a timeout and does not let it be changed.
-fn deadline(
-    served: &Served,
-    request: &InferRequest,
-    call: Option<Instant>,
-) -> Result<Option<Instant>, Error> {
-    let policy = &served.settings.queue;
-    let own = request
-        .timeout()?
-        .filter(|_| policy.default_timeout.is_none() || policy.allow_timeout_override);
-    let own = own.and_then(|timeout| Instant::now().checked_add(timeout));
-    Ok(own.into_iter().chain(call).min())
 }
 
 /// Attributes of spans know no other integers.

@@ -103,7 +103,7 @@ impl Pool {
 
     /// Leases a buffer of `len` bytes, whose content is arbitrary.
     pub fn lease(&self, len: usize) -> HostBuf {
-        let class = class(len);
+        let class = self.shared.class(len);
         let (reused, evicted) = {
             let mut state = self.shared.lock();
             state.leased_bytes += class;
@@ -146,6 +146,15 @@ impl Shared {
     /// The state stays whole when a holder of the lock panics: every update is a few additions.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the size of the slab for `len` bytes.
+    fn class(&self, len: usize) -> usize {
+        match self.kind {
+            Kind::Pageable { .. } => class(len),
+            // What locks memory rounds up to powers of two, so that the rest is ours too, and counts.
+            Kind::Pinned { .. } => len.max(ALIGNMENT).next_power_of_two(),
+        }
     }
 
     fn allocate(&self, class: usize) -> Slab {
@@ -247,7 +256,7 @@ impl State {
     }
 }
 
-/// Returns the size of the slab for `len` bytes: whole pages, in steps of a quarter of a power of two,
+/// Returns the size of the pageable slab for `len` bytes: whole pages, in steps of a quarter of a power of two,
 /// so that slabs are of few sizes and no more than a quarter or a page too large.
 fn class(len: usize) -> usize {
     let power = len.max(ALIGNMENT).next_power_of_two();

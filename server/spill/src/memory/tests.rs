@@ -164,6 +164,20 @@ fn locking_stays_within_its_budget_and_idle_slabs_make_room() {
 }
 
 #[test]
+fn what_locking_rounds_up_to_counts() {
+    let fake = Fake::new(0, 10);
+    let pool = Pool::pinned(Box::new(fake.clone()), 1 << 20);
+    let buf = pool.lease((512 << 10) + 1);
+    assert_eq!(
+        (buf.is_pinned(), pool.usage().pinned_bytes),
+        (true, 1 << 20)
+    );
+    assert_eq!(fake.live.load(Ordering::Relaxed), 1 << 20);
+    let beyond = pool.lease(1);
+    assert!(!beyond.is_pinned());
+}
+
+#[test]
 fn memory_that_the_system_does_not_lock_is_lent_pageable() {
     let pool = Pool::pinned(Box::new(Fake::new(0, 0)), 1 << 20);
     let buf = pool.lease(100);

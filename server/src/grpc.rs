@@ -18,9 +18,9 @@ pub mod deadline;
 mod describe;
 mod direct;
 mod health;
-mod metadata;
 pub mod outbound;
 pub mod panic;
+mod reflection;
 mod service;
 pub mod status;
 mod stream;
@@ -48,13 +48,11 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let draining = service.draining.clone();
     let inference = GrpcInferenceServiceServer::new(service)
         .max_decoding_message_size(DECODE_LIMIT)
         .max_encoding_message_size(usize::MAX);
-    let mut routes = Routes::new(health.service());
-    for reflection in metadata::reflection() {
-        routes = reflection(routes);
-    }
+    let routes = reflection::add(Routes::new(health.service()), &draining);
     let outbound = outbound::OutboundLayer::new(budget.clone(), admission);
     let admitted = admission_body::AdmissionLayer::new(budget, pool, admission)
         .layer(direct::Direct::new(inference, routes));

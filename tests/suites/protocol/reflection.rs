@@ -1,5 +1,7 @@
 //! Server reflection, for tools that have no `.proto` files.
 
+use std::time::Duration;
+
 use forebay_tests::{
     harness::{TestServer, within},
     models::Fixture,
@@ -53,3 +55,20 @@ lists_the_services!(
     version_1_alpha_lists_the_services_and_has_their_files,
     v1alpha
 );
+
+/// Some tools keep one open for as long as they run.
+#[tokio::test]
+async fn a_call_without_requests_does_not_hold_up_the_shutdown() {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+
+    let server = TestServer::builder()
+        .with_fixtures(&[Fixture::Simple])
+        .with_drain_timeout(Duration::from_secs(3600))
+        .start()
+        .await;
+    let mut client = ServerReflectionClient::new(server.channel().await);
+    let answers = within(client.server_reflection_info(tokio_stream::pending())).await;
+    let mut answers = answers.unwrap().into_inner();
+    within(server.stop()).await;
+    assert_eq!(within(answers.message()).await.unwrap(), None);
+}

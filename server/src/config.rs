@@ -147,6 +147,7 @@ impl Config {
         faults.extend(self.spill.validate());
         faults.extend(self.registry.validate());
         faults.extend(self.device.validate());
+        faults.extend(self.telemetry.validate());
         faults
     }
 }
@@ -188,6 +189,16 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("pipeline_dept"), "{error}");
+    }
+
+    #[test]
+    fn where_telemetry_goes_is_looked_at_with_the_rest() {
+        let faults = "[telemetry]\nlog = \"server=loud\"\notlp_endpoint = \"collector\"\n";
+        let error = read(faults).unwrap_err().to_string();
+        for key in ["telemetry.log", "telemetry.otlp_endpoint"] {
+            assert!(error.contains(key), "{error}");
+        }
+        read("[telemetry]\notlp_endpoint = \"\"\n").unwrap();
     }
 
     #[test]

@@ -21,7 +21,7 @@ use opentelemetry_otlp::{ExporterBuildError, MetricExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    metrics::{PeriodicReader, SdkMeterProvider},
+    metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream},
 };
 
 use crate::{admission::Budget, registry::Registry};
@@ -56,8 +56,15 @@ impl Exporter {
             .with_endpoint(endpoint)
             .build()?;
         let reader = PeriodicReader::builder(exporter).with_interval(interval);
+        // It has four points for each version where others have one or two, and the SDK drops what is
+        // beyond 2,000.
+        let stages = |instrument: &Instrument| {
+            let wide = Stream::builder().with_cardinality_limit(8000);
+            (instrument.name() == model::STAGE_TIME).then(|| wide.build().ok())?
+        };
         let provider = SdkMeterProvider::builder()
             .with_reader(reader.build())
+            .with_view(stages)
             .with_resource(resource);
         Ok(Self(provider.build()))
     }

@@ -1,20 +1,20 @@
 //! Logs, traces, and where figures go.
 //!
-//! Every request has a span `infer`, in the caller's trace where the call brings a W3C
+//! Every request that is queued has a span `infer`, in the caller's trace where the call brings a W3C
 //! `traceparent`. Its children `admit`, `queue`, `h2d`, `compute` and `d2h` are made once the
 //! request is answered, from the same [`Timings`](crate::request::Timings) as the statistics: they
 //! show when a stage ran on the device, not when a thread enqueued it. Where its tensors went to disk,
 //! `queue` has the children `parked` and `onboard`.
 //!
 //! Invariant: nothing here waits for a collector on the path of a request. Spans beyond the
-//! exporter's queue are dropped.
+//! exporter's queue are dropped; OpenTelemetry logs that it begins to, and how many they were in the end.
 
 use std::{
     io::{self, IsTerminal as _},
     time::{Duration, Instant},
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use opentelemetry::{
     Context, KeyValue,
     propagation::{Extractor, TextMapPropagator},
@@ -41,12 +41,46 @@ pub use request_span::RequestSpan;
 pub struct Config {
     /// What is logged, as `tracing` filters are written. Defaults to `info`.
     pub log: String,
-    /// Where traces and figures go by OTLP over gRPC, such as `http://127.0.0.1:4317`. Absent:
-    /// nowhere.
+    /// Where traces and figures go by OTLP over gRPC, such as `http://127.0.0.1:4317`. Absent or
+    /// empty: nowhere.
     pub otlp_endpoint: Option<String>,
     /// How often figures go there. Defaults to 10 s; 0 means never.
     #[serde(with = "humantime_serde")]
     pub metrics_interval: Duration,
+}
+
+impl Config {
+    /// Returns every fault, each naming its key; none if the section is usable.
+    pub fn validate(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if let Err(error) = self.filter() {
+            faults.push(error.to_string());
+        }
+        if let Some(endpoint) = self.endpoint()
+            && !endpoint
+                .parse::<Uri>()
+                .is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some())
+        {
+            faults.push(format!(
+                "telemetry.otlp_endpoint: '{endpoint}' is no endpoint; write one such as \"http://127.0.0.1:4317\""
+            ));
+        }
+        faults
+    }
+
+    fn filter(&self) -> Result<EnvFilter, Error> {
+        let filter = EnvFilter::builder().parse(&self.log);
+        filter.map_err(|source| Error::Filter {
+            filter: self.log.clone(),
+            source,
+        })
+    }
+
+    /// Returns where to export to. Empty is nowhere, and not where OpenTelemetry would go by itself.
+    fn endpoint(&self) -> Option<&str> {
+        let endpoint = self.otlp_endpoint.as_deref();
+        endpoint.filter(|endpoint| !endpoint.is_empty())
+    }
 }
 
 impl Default for Config {
@@ -101,13 +135,8 @@ impl Telemetry {
     /// # Errors
     /// The filter or the endpoint is wrong, or a subscriber is installed already.
     pub fn install(config: &Config) -> Result<Self, Error> {
-        let filter = EnvFilter::builder()
-            .parse(&config.log)
-            .map_err(|source| Error::Filter {
-                filter: config.log.clone(),
-                source,
-            })?;
-        let endpoint = config.otlp_endpoint.as_deref();
+        let filter = config.filter()?;
+        let endpoint = config.endpoint();
         let provider = endpoint.map(exporting_to).transpose()?;
         let interval = config.metrics_interval;
         let figures = endpoint

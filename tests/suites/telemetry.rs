@@ -9,12 +9,12 @@ use forebay_proto::{
         ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient as Service,
     },
 };
-use forebay_tests::harness::{Process, TestRepository, within};
+use forebay_tests::harness::{Process, TestRepository, until, within};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
 use tonic::{Code, transport::Channel};
 
-use self::{collector::Collector, stages::assert_stages};
+use self::{collector::Collector, figures::Figures, stages::assert_stages};
 
 mod burst;
 mod collector;
@@ -113,6 +113,31 @@ async fn a_request_that_fails_is_marked_in_its_trace() {
     let infer = only(&spans, |span| span.name == "infer");
     let status = infer.status.as_ref().unwrap();
     assert!(status.message.contains("timeout"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_request_whose_caller_goes_away_does_not_look_well_in_its_trace() {
+    let waits =
+        "dynamic_batching { preferred_batch_size: [ 8 ] max_queue_delay_microseconds: 60000000 }";
+    let repository = TestRepository::default().with_model(MODEL, &format!("{CONFIG}{waits}"), None);
+    let traced = Traced::serve(repository, stages::DEVICE, "50ms").await;
+    let mut service = traced.service().await;
+    let call = tokio::spawn(async move { service.model_infer(request("gone")).await });
+    until(|| {
+        let all = traced.collector.figures();
+        let queued = |one: &Figures| {
+            one.starting("forebay.model.queue.length")
+                .any(|(_, n)| n > 0.0)
+        };
+        all.iter().any(queued)
+    })
+    .await;
+    call.abort();
+
+    let spans = traced.stop().await;
+    let infer = only(&spans, |span| span.name == "infer");
+    let status = infer.status.as_ref().unwrap();
+    assert!(status.message.contains("cancelled"), "{status:?}");
 }
 
 #[tokio::test]

@@ -7,6 +7,9 @@ use forebay_proto::inference::{InferStatistics, ModelStatistics, StatisticDurati
 use super::figure::{Figure, Kind, Point};
 use crate::registry::Served;
 
+/// The figure with the most points.
+pub(super) const STAGE_TIME: &str = "forebay.model.stage.time";
+
 /// The state of one version of a model.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
@@ -146,7 +149,7 @@ pub(super) const FIGURES: &[Figure<Vec<Snapshot>>] = &[
         read: |models| all(models, |model| model.outcomes(|sum| sum.ns)),
     },
     Figure {
-        name: "forebay.model.stage.time",
+        name: STAGE_TIME,
         unit: "s",
         about: "Time in the queue and in the stages, added up over requests that succeeded.",
         kind: Kind::Time,

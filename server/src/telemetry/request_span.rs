@@ -6,7 +6,10 @@
 //! Invariant: all times of a request come from one reading of the wall clock, so that its stages lie
 //! within it, in the order in which they ran.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    cell::Cell,
+    time::{Instant, SystemTime},
+};
 
 use opentelemetry::{
     Context, KeyValue,
@@ -20,7 +23,8 @@ use crate::{
     request::Timings,
 };
 
-/// The span of one request. It ends when it is dropped; without a collector there is none.
+/// The span of one request. It ends when it is dropped, as one that was cancelled unless it is known by
+/// then how it ended; without a collector there is none.
 #[derive(Debug, Default)]
 pub struct RequestSpan(Option<Recording>);
 
@@ -30,6 +34,8 @@ struct Recording {
     /// Holds the span, as the parent of its stages.
     context: Context,
     clock: Clock,
+    /// Whether it is known how the request ended.
+    is_settled: Cell<bool>,
 }
 
 impl RequestSpan {
@@ -51,6 +57,7 @@ impl RequestSpan {
             tracer,
             context: parent.with_span(span),
             clock,
+            is_settled: Cell::new(false),
         }))
     }
 
@@ -59,6 +66,7 @@ impl RequestSpan {
         let Some(recording) = &self.0 else {
             return;
         };
+        recording.is_settled.set(true);
         let at = |instant| recording.clock.at(instant);
         recording.stage("admit", at(timings.arrived), at(timings.queued));
         if let Some(batched) = timings.batched {
@@ -86,6 +94,7 @@ impl RequestSpan {
     /// Marks the request as failed.
     pub fn fail(&self, error: &Error) {
         if let Some(recording) = &self.0 {
+            recording.is_settled.set(true);
             let status = Status::error(error.to_string());
             recording.context.span().set_status(status);
         }
@@ -128,6 +137,10 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
+        if !self.is_settled.get() {
+            let gone = Status::error(Error::Cancelled.to_string());
+            self.context.span().set_status(gone);
+        }
         let now = self.clock.at(Instant::now());
         self.context.span().end_with_timestamp(now);
     }

@@ -63,6 +63,28 @@ pub enum Error {
     },
 }
 
+/// Why a message was refused before it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Others hold the bytes.
+    Memory,
+    /// It is longer than any may be.
+    Length,
+    /// It did not come, or its call did not end behind it, in time.
+    Progress,
+}
+
+/// How many messages were refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// For want of memory.
+    pub memory: u64,
+    /// For their length.
+    pub length: u64,
+    /// For coming too slowly.
+    pub progress: u64,
+}
+
 /// A ledger whose waiters are sent their permits.
 type Waiters = Ledger<oneshot::Sender<Permit>>;
 
@@ -73,6 +95,7 @@ struct Shared {
     /// Told whenever `used` comes down to zero.
     empty: Notify,
     watch: OnceLock<Watch>,
+    refused: Mutex<Refused>,
 }
 
 /// Who wants to know how much is in use.
@@ -83,6 +106,16 @@ struct Watch {
     told: Arc<Notify>,
     /// Bytes that it can make free yet.
     room: AtomicU64,
+}
+
+impl Error {
+    /// Returns how a message is counted that has no bytes for this reason.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::TooLarge { .. } => Refusal::Length,
+            Self::Exhausted { .. } => Refusal::Memory,
+        }
+    }
 }
 
 impl Budget {
@@ -96,6 +129,7 @@ impl Budget {
                 ledger,
                 empty,
                 watch: OnceLock::new(),
+                refused: Mutex::default(),
             }),
         }
     }
@@ -220,6 +254,26 @@ impl Budget {
     /// Returns how many reservations are in line.
     pub fn waiting(&self) -> usize {
         self.lock().waiting()
+    }
+
+    /// Counts a message that was refused.
+    pub fn count(&self, refusal: Refusal) {
+        let mut refused = self.refusals();
+        match refusal {
+            Refusal::Memory => refused.memory += 1,
+            Refusal::Length => refused.length += 1,
+            Refusal::Progress => refused.progress += 1,
+        }
+    }
+
+    /// Returns how many messages were refused so far.
+    pub fn refused(&self) -> Refused {
+        *self.refusals()
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refused> {
+        let refused = self.shared.refused.lock();
+        refused.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until no permit holds a byte.

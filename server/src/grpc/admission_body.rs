@@ -29,7 +29,7 @@ use tower_service::Service;
 pub use body::AdmissionBody;
 pub use permits::{Admitted, MessagePermits};
 
-use crate::admission::{Budget, Config, Error, Permit, Reserve};
+use crate::admission::{Budget, Config, Error, Permit, Refusal, Reserve};
 use crate::memory::Pool;
 
 /// Longest message that needs no permit, on methods that do not infer.
@@ -140,6 +140,7 @@ impl Policy {
 impl Gate {
     fn admit(&self, bytes: u64, policy: Policy) -> Result<Verdict, Status> {
         if bytes > self.max_message_bytes {
+            self.budget.count(Refusal::Length);
             return Err(Status::resource_exhausted(format!(
                 "a message of {bytes} bytes is over the limit of {} bytes; \
                  send less at a time or raise admission.max_message_bytes",
@@ -149,6 +150,7 @@ impl Gate {
         match policy {
             Policy::Control if bytes <= CONTROL_BYTES => Ok(Verdict::Free),
             Policy::Control if bytes > MAX_CONTROL_BYTES => {
+                self.budget.count(Refusal::Length);
                 Err(Status::resource_exhausted(format!(
                     "a message of {bytes} bytes is over the limit of {MAX_CONTROL_BYTES} bytes of methods that do not infer"
                 )))
@@ -158,19 +160,20 @@ impl Gate {
                 .budget
                 .reserve_if_room_is_made(bytes)
                 .map(Verdict::Waits)
-                .map_err(exhausted),
+                .map_err(|error| self.exhausted(error)),
             Policy::Control => self
                 .budget
                 .try_reserve(bytes)
                 .map(Verdict::Admitted)
-                .map_err(exhausted),
+                .map_err(|error| self.exhausted(error)),
         }
     }
-}
 
-/// Both ways of not getting bytes are the same to a client; the text tells which it was.
-fn exhausted(error: Error) -> Status {
-    Status::resource_exhausted(error.to_string())
+    /// Both ways of not getting bytes are the same to a client; the text tells which it was.
+    fn exhausted(&self, error: Error) -> Status {
+        self.budget.count(error.refusal());
+        Status::resource_exhausted(error.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What requests and replies hold of the host's memory.
 
-use super::figure::{Figure, Kind, one};
-use crate::admission::Budget;
+use super::figure::{Figure, Kind, by, one};
+use crate::admission::{Budget, Refused};
 
 /// The state of the budget.
 #[derive(Debug)]
@@ -9,6 +9,7 @@ pub(super) struct Snapshot {
     used: u64,
     capacity: u64,
     waiting: u64,
+    refused: Refused,
 }
 
 impl Snapshot {
@@ -17,6 +18,7 @@ impl Snapshot {
             used: budget.used(),
             capacity: budget.capacity(),
             waiting: budget.waiting() as u64,
+            refused: budget.refused(),
         }
     }
 }
@@ -44,19 +46,41 @@ pub(super) const FIGURES: &[Figure<Snapshot>] = &[
         kind: Kind::Level,
         read: |host| one(host.waiting),
     },
+    Figure {
+        name: "forebay.host.refused",
+        unit: "{message}",
+        about: "Messages that were refused before they were read.",
+        kind: Kind::Count,
+        read: |host| {
+            let Refused {
+                memory,
+                length,
+                progress,
+            } = host.refused;
+            let reasons = [
+                ("memory", memory),
+                ("length", length),
+                ("progress", progress),
+            ];
+            by("reason", reasons)
+        },
+    },
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Refusal;
 
     #[test]
     fn a_budget_shows_what_is_held_and_who_waits() {
         let budget = Budget::new("host", 100);
         let _held = budget.charge(70);
         let _waits = budget.reserve(40);
+        budget.count(Refusal::Memory);
         let host = Snapshot::of(&budget);
         let values: Vec<_> = FIGURES.iter().map(|one| (one.read)(&host)).collect();
-        assert_eq!(values, [one(70), one(100), one(1)]);
+        let refused = by("reason", [("memory", 1), ("length", 0), ("progress", 0)]);
+        assert_eq!(values, [one(70), one(100), one(1), refused]);
     }
 }

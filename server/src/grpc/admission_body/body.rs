@@ -24,8 +24,8 @@ use tonic::Status;
 use super::incoming::{Incoming, LEAST_BYTES};
 use super::progress::{Progress, Timer};
 use super::refusal::forget;
-use super::{Admitted, Gate, MessagePermits, Policy, Verdict, exhausted};
-use crate::admission::{Permit, Reserve};
+use super::{Admitted, Gate, MessagePermits, Policy, Verdict};
+use crate::admission::{Permit, Refusal, Reserve};
 
 /// What is yielded when no data is.
 type Ending = Option<Result<Frame<Bytes>, Status>>;
@@ -118,7 +118,7 @@ impl<B> AdmissionBody<B> {
                         self.gate.budget.try_reserve(self.length)
                     }
                 };
-                let permit = permit.map_err(exhausted)?;
+                let permit = permit.map_err(|error| self.gate.exhausted(error))?;
                 self.waiting = None;
                 if let Some(prefix) = self.let_in(Some(permit)) {
                     return Poll::Ready(Ok(Some(prefix)));
@@ -270,6 +270,7 @@ where
             Poll::Ready(frame) => frame,
             Poll::Pending if self.scanner.is_mid_message() || self.is_to_end() => {
                 let stalled = ready!(self.progress.poll(self.scanner.is_mid_message(), cx));
+                self.gate.budget.count(Refusal::Progress);
                 return Poll::Ready(ControlFlow::Break(Some(Err(stalled))));
             }
             Poll::Pending => return Poll::Pending,

@@ -71,7 +71,8 @@ pub(super) struct Timer {
 impl Timer {
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
-            timeout,
+            // Beyond any call, and within what a clock can hold.
+            timeout: timeout.min(Duration::from_secs(1 << 30)),
             sleep: None,
             runs: false,
         }

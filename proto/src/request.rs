@@ -1,6 +1,6 @@
 //! A request for an inference, as both ends see it.
 
-use std::{collections::HashSet, fmt, time::Duration};
+use std::{collections::HashSet, fmt, mem, time::Duration};
 
 use bytes::Bytes;
 
@@ -157,21 +157,34 @@ impl From<InferRequest> for ModelInferRequest {
 impl TryFrom<ModelInferRequest> for InferRequest {
     type Error = ProtocolError;
 
-    fn try_from(message: ModelInferRequest) -> Result<Self, ProtocolError> {
+    fn try_from(mut message: ModelInferRequest) -> Result<Self, ProtocolError> {
+        Self::take(&mut message)
+    }
+}
+
+impl InferRequest {
+    /// Takes the request out of `message`, and leaves it its names where the request is wrong, for whoever
+    /// is to tell of which model it was.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn take(message: &mut ModelInferRequest) -> Result<Self, ProtocolError> {
         check_name("model_name", &message.model_name)?;
         check_length("model_version", &message.model_version)?;
         check_length("id", &message.id)?;
         check_count("inputs", message.inputs.len(), MAX_INPUTS)?;
         check_count("outputs", message.outputs.len(), MAX_OUTPUTS)?;
-        let parameters = parameter::receive(message.parameters)?;
+        let parameters = parameter::receive(mem::take(&mut message.parameters))?;
         if let Some(name) = parameters.keys().find(|name| {
             name.starts_with("triton_") && *name != "triton_enable_empty_final_response"
         }) {
             return Err(ProtocolError::ReservedParameter { name: name.clone() });
         }
-        let inputs = receive_inputs(message.inputs, message.raw_input_contents)?;
-        let mut outputs = Vec::with_capacity(message.outputs.len());
-        for output in message.outputs {
+        let raw = mem::take(&mut message.raw_input_contents);
+        let inputs = receive_inputs(mem::take(&mut message.inputs), raw)?;
+        let asked = mem::take(&mut message.outputs);
+        let mut outputs = Vec::with_capacity(asked.len());
+        for output in asked {
             check_name("output name", &output.name)?;
             let parameters = parameter::receive(output.parameters)?;
             // 0 asks for none, as clients say that do not mean it.
@@ -192,9 +205,9 @@ impl TryFrom<ModelInferRequest> for InferRequest {
             outputs.push(output.name);
         }
         Ok(Self {
-            model_name: message.model_name,
-            model_version: message.model_version,
-            id: message.id,
+            model_name: mem::take(&mut message.model_name),
+            model_version: mem::take(&mut message.model_version),
+            id: mem::take(&mut message.id),
             parameters,
             inputs,
             outputs,

@@ -74,6 +74,7 @@ pub struct Running {
     span: RequestSpan,
     id: String,
     echo_timings: bool,
+    wants_final: bool,
 }
 
 /// A request that was answered, and whose outputs wait to be read.
@@ -122,14 +123,15 @@ impl Inference {
     /// Why it was, or what is wrong with it.
     pub fn read(
         &self,
-        message: ModelInferRequest,
+        mut message: ModelInferRequest,
         origin: &mut Origin,
     ) -> Result<InferRequest, Error> {
-        let Some(refused) = origin.refused.take() else {
-            return Ok(message.try_into()?);
+        let read = match origin.refused.take() {
+            Some(refused) => Err(refused),
+            None => InferRequest::take(&mut message).map_err(Error::from),
         };
-        self.count_refused(&message.model_name, &message.model_version, origin.arrived);
-        Err(refused)
+        let (model, version) = (&message.model_name, &message.model_version);
+        read.inspect_err(|_| self.count_refused(model, version, origin.arrived))
     }
 
     fn count_refused(&self, model: &str, version: &str, arrived: Instant) {
@@ -157,6 +159,7 @@ impl Inference {
             queue_timeout(served).and_then(|patience| Instant::now().checked_add(patience));
         let sequence = request.sequence()?;
         let echo_timings = request.flag("forebay_timings")?;
+        let wants_final = request.flag("triton_enable_empty_final_response")?;
         let mut permit = origin.permit;
         if let Some(permit) = &mut permit {
             // Typed contents have become more bytes than their message had, and are decoded by now.
@@ -208,11 +211,17 @@ impl Inference {
             span,
             id: request.id,
             echo_timings,
+            wants_final,
         })
     }
 }
 
 impl Running {
+    /// Returns whether its last response is to say that it is.
+    pub fn wants_final(&self) -> bool {
+        self.wants_final
+    }
+
     /// Waits for the answer, up to the deadline. Its outputs may then leave memory until they are
     /// collected.
     ///
@@ -238,7 +247,7 @@ impl Running {
         // Takes the job out of the queue, and frees its memory, where the deadline passed.
         drop(pending);
         let answer = answer.inspect_err(|error| span.fail(error))?;
-        account.answered(answer.timings, Instant::now());
+        account.answered(answer.timings, answer.at);
         span.record_stages(&answer.timings);
         Ok(Answered {
             answer,
@@ -344,7 +353,9 @@ fn timing_parameters(timings: &Timings) -> Parameters {
     let nanos = |duration: Duration| {
         Parameter::Int64(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
     };
+    let admission = timings.queued.saturating_duration_since(timings.arrived);
     let mut parameters = Parameters::from([
+        ("forebay_admit_ns".to_owned(), nanos(admission)),
         ("forebay_queue_ns".to_owned(), nanos(timings.queue())),
         ("forebay_residency_ns".to_owned(), nanos(timings.residency)),
     ]);

@@ -61,6 +61,8 @@ pub struct Answer {
     pub shares_memory: bool,
     /// Where the time went.
     pub timings: Timings,
+    /// When it was there. Its reader may come for it later.
+    pub at: Instant,
 }
 
 /// Where a request's time went. Feeds statistics, spans and the reply alike.
@@ -103,6 +105,7 @@ impl Answer {
             claim: None,
             shares_memory: false,
             timings,
+            at: Instant::now(),
         }
     }
 }

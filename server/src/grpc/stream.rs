@@ -148,10 +148,7 @@ impl InferStream {
         let begun = self
             .inference
             .read(message, &mut origin)
-            .and_then(|request| {
-                let final_flag = request.flag("triton_enable_empty_final_response")?;
-                Ok((final_flag, self.inference.begin(request, origin)?))
-            });
+            .and_then(|request| self.inference.begin(request, origin));
         let item = move |answer: Result<(InferResponse, bool), Error>| {
             let (reply, shares_memory) = match answer {
                 Ok((response, shares_memory)) => (StreamReply::Answer(response), shares_memory),
@@ -172,10 +169,11 @@ impl InferStream {
                 shares_memory,
             })
         };
-        let (final_flag, running) = match begun {
-            Ok(begun) => begun,
+        let running = match begun {
+            Ok(running) => running,
             Err(error) => return Box::pin(future::ready(Turn::Here(item(Err(error))))),
         };
+        let wants_final = running.wants_final();
         // Not an async block, which would have room for what runs twice.
         Box::pin(running.answered().map(move |answered| {
             let answered = match answered {
@@ -184,7 +182,7 @@ impl InferStream {
             };
             let shares_memory = answered.shares_memory();
             let finish = move |mut response: InferResponse| {
-                if final_flag {
+                if wants_final {
                     mark_final(&mut response);
                 }
                 (response, shares_memory)

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use forebay_proto::{
     StreamReply,
     inference::{
-        InferTensorContents, ModelInferRequest, ModelMetadataRequest,
-        model_infer_request::InferRequestedOutputTensor,
+        InferParameter, InferTensorContents, ModelInferRequest, ModelMetadataRequest,
+        infer_parameter::ParameterChoice, model_infer_request::InferRequestedOutputTensor,
     },
 };
 use forebay_tests::{
@@ -39,6 +39,32 @@ async fn an_unknown_version_is_not_found() {
 async fn a_version_that_is_no_number_is_named() {
     let message = bad(|m| m.model_version = "newest".into());
     refuses(message, Code::InvalidArgument, "'newest'").await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_wrong_in_itself_counts_as_a_failure_of_its_model() {
+    let server = TestServer::start(&[Fixture::Simple]).await;
+    let mut service = server.service().await;
+    let twice = bad(|m| m.inputs[1].name = m.inputs[0].name.clone());
+    let flag = bad(|m| {
+        let choice = Some(ParameterChoice::Int64Param(1));
+        let name = "triton_enable_empty_final_response".to_owned();
+        m.parameters.insert(
+            name,
+            InferParameter {
+                parameter_choice: choice,
+            },
+        );
+    });
+    for message in [&twice, &flag] {
+        let refused = within(service.model_infer(message.clone())).await;
+        assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let (replies, end) = converse(&mut service, vec![twice, flag], &[]).await;
+    assert_eq!((replies.len(), end.is_ok()), (2, true));
+    let stats = server.model("simple").report().inference_stats.unwrap();
+    assert_eq!(stats.fail.unwrap().count, 4);
+    serves_on(server).await;
 }
 
 #[tokio::test]

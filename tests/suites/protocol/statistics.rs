@@ -1,11 +1,17 @@
 //! ModelStatistics: what load generators divide by, so the sums must be right.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use forebay_client::{Client, Request, tensor};
-use forebay_proto::inference::{ModelStatistics, ModelStatisticsRequest, StatisticDuration};
+use forebay_proto::{
+    InferRequest,
+    inference::{ModelInferRequest, ModelStatistics, ModelStatisticsRequest, StatisticDuration},
+};
 use forebay_tests::{
-    harness::{TestServer, echo, within},
+    harness::{TestServer, echo, until, within},
     models::Fixture,
 };
 
@@ -125,5 +131,45 @@ async fn without_a_name_every_model_reports() {
         assert_eq!(statistics.inference_count, 0);
         assert_eq!(statistics.inference_stats.unwrap().queue.unwrap().count, 0);
     }
+    server.stop().await;
+}
+
+/// hyper does not ask a stream for its answers while their reader has no room for them.
+#[tokio::test]
+async fn how_long_a_client_takes_to_read_is_no_part_of_a_requests_time() {
+    const REQUESTS: usize = 4;
+    // One batch, so that all requests are read by then.
+    let batch = "max_batch_size: 4 \
+        dynamic_batching { preferred_batch_size: [ 4 ] max_queue_delay_microseconds: 60000000 }";
+    let config = echo("slow", "TYPE_UINT8", batch);
+    let builder = TestServer::builder().with_model("slow", &config, None);
+    let server = builder.start().await;
+    // More than HTTP/2 takes in before anybody reads.
+    let bytes = vec![0u8; 8 << 20];
+    let input = tensor::from_slice("x", &bytes, [1, 8 << 20]).unwrap();
+    let request: ModelInferRequest = InferRequest {
+        model_name: "slow".to_owned(),
+        inputs: vec![input],
+        ..InferRequest::default()
+    }
+    .into();
+    let requests = tokio_stream::iter(vec![request; REQUESTS]);
+    let began = Instant::now();
+    let service = server.service().await;
+    let mut service = service.max_decoding_message_size(usize::MAX);
+    let answers = within(service.model_stream_infer(requests)).await;
+    let mut answers = answers.unwrap().into_inner();
+    let model = server.model("slow");
+    until(|| model.report().execution_count == 1).await;
+    let executed = began.elapsed();
+    until(|| began.elapsed() > 5 * executed).await;
+    while let Some(answer) = within(answers.message()).await.unwrap() {
+        assert_eq!(answer.error_message, "");
+    }
+    let success = model.report().inference_stats.unwrap().success.unwrap();
+    assert_eq!(success.count, REQUESTS as u64);
+    // The last may be sent a moment after its batch is counted.
+    let mean = Duration::from_nanos(success.ns / success.count);
+    assert!(mean < 2 * executed, "{mean:?}, executed after {executed:?}");
     server.stop().await;
 }

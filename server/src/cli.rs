@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tokio::{net::TcpListener, signal::unix};
+use tokio::{net::TcpSocket, signal::unix};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,15 +21,21 @@ use crate::{
     repository::{ModelEntry, Report, Repository, Tried},
     server::{self, Server},
     telemetry::Telemetry,
-    torch,
+    torch, transport,
 };
 
 /// Exit status after a second signal, as shells have it for Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
+/// Exit status after any other error.
+const FAILED: u8 = 1;
+
 /// Exit status after a device has failed, where the configuration says to end then: that of an
 /// internal error in `sysexits.h`, which nothing else here has.
 const DEVICE_FAILED: u8 = 70;
+
+/// Connections that may wait to be accepted, as tokio has it.
+const BACKLOG: u32 = 1024;
 
 /// How long the last spans and figures may take to be exported at the end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -95,7 +101,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 .enable_all()
                 .build()
                 .context("start the async runtime")?;
-            let status = runtime.block_on(serve(config))?;
+            let status = runtime.block_on(serve(config)).unwrap_or_else(|error| {
+                tell(&error);
+                FAILED
+            });
             // A pass that was not waited for still runs, or a device is broken: libraries' destructors
             // would do harm, and nothing needs them.
             torch::leave(status)
@@ -108,19 +117,35 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<u8> {
+/// Tells people why a command failed.
+pub fn tell(error: &anyhow::Error) {
+    // Nothing is left to be done where standard error is closed.
+    let _closed = writeln!(io::stderr(), "forebay: {error:#}");
+}
+
+async fn serve(mut config: Config) -> anyhow::Result<u8> {
     let telemetry = Telemetry::install(&config.telemetry)?;
-    tracing::info!(config = ?config, "starting");
-    // Caught from here on, so that a signal while models load also ends the server in order.
+    let connections = config.transport.max_connections;
+    config.transport.max_connections = transport::with_files_for(connections);
+    // Caught from here on, so that a signal while models load ends the server too, at once.
     let shutdown = CancellationToken::new();
     let signals = signals(shutdown.clone()).context("listen for signals")?;
     let signals = tokio::spawn(signals);
+    tracing::info!(config = ?config, "starting");
     let address = config.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listen on {address}"))?;
-    let server = Server::load(config, telemetry.tracer()).await?;
+    // Bound now, so that a port that is taken is told before models load; nobody can connect before it
+    // listens.
+    let listening = || format!("listen on {address}");
+    let socket = bind(address).with_context(listening)?;
+    let server = tokio::select! {
+        server = Server::load(config, telemetry.tracer()) => server?,
+        () = shutdown.cancelled() => {
+            tracing::info!("stopped before the models were loaded");
+            return Ok(0);
+        }
+    };
     server.observe(&telemetry.metrics());
+    let listener = socket.listen(BACKLOG).with_context(listening)?;
     let address = listener
         .local_addr()
         .context("read the address listened on")?;
@@ -142,6 +167,17 @@ async fn serve(config: Config) -> anyhow::Result<u8> {
         .await
         .context("export the last spans and figures")?;
     Ok(status)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // As listeners of the standard library do: a server that was just ended leaves its port for a while.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Says where the server listens, in a form that scripts can wait for.

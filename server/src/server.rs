@@ -228,7 +228,11 @@ impl Server {
             && let Ok(store) = overflow.await
         {
             // What is on disk is nobody's any more.
-            off_the_workers("fb-spill-close", move || drop(store)).await?;
+            let closed = off_the_workers("fb-spill-close", move || drop(store));
+            match tokio::time::timeout(PASS_PATIENCE, closed).await {
+                Ok(closed) => closed?,
+                Err(_) => tracing::warn!("a disk does not answer; it is left at the end"),
+            }
         }
         let failed = self.failed.borrow().clone();
         match (self.config.device.on_failure, failed) {

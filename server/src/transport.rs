@@ -10,6 +10,7 @@ mod accept;
 mod config;
 mod connection;
 mod corked;
+mod files;
 mod http2;
 mod preface;
 mod refusals;
@@ -28,6 +29,7 @@ use tower_service::Service;
 
 pub use config::Config;
 pub use connection::Draining;
+pub use files::with_files_for;
 
 use accept::Acceptor;
 use tasks::Tasks;

@@ -14,8 +14,8 @@ const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Connections at a time; more are closed at once. Keep it below the limit on open files.
-    /// Defaults to 4096.
+    /// Connections at a time; more are closed at once. The limit on open files is raised for them as
+    /// far as that goes. Defaults to 4096.
     pub max_connections: usize,
     /// Connections at a time from one address. Defaults to 4096: clients behind one proxy or
     /// address translation look like one.

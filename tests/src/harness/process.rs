@@ -40,13 +40,7 @@ impl Process {
     /// # Panics
     /// There is no binary, or it does not come to listen.
     pub async fn start(repository: TestRepository, toml: &str) -> Self {
-        let config = repository.scratch().join("forebay.toml");
-        fs::write(&config, toml).expect("a file can be written");
-        let mut child = command()
-            .args(["serve", "--listen", "127.0.0.1:0", "--model-repository"])
-            .arg(repository.path())
-            .arg("--config")
-            .arg(config)
+        let mut child = serve(&repository, toml)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary can be run");
@@ -100,18 +94,39 @@ impl Process {
     /// # Panics
     /// There is no binary, or it does not end, or ends well.
     pub async fn refuse(repository: TestRepository, toml: &str) -> String {
-        fs::create_dir_all(repository.path()).expect("a folder can be made");
-        let config = repository.scratch().join("forebay.toml");
-        fs::write(&config, toml).expect("a file can be written");
-        let output = command()
-            .args(["serve", "--listen", "127.0.0.1:0", "--model-repository"])
-            .arg(repository.path())
-            .arg("--config")
-            .arg(config)
-            .output();
-        let output = within(output).await.expect("the binary can be run");
-        assert!(!output.status.success());
+        Self::refuse_writing(repository, toml, Stdio::null()).await
+    }
+
+    /// As [`refuse`](Self::refuse), of a server whose output goes to `stdout`.
+    ///
+    /// # Panics
+    /// As there; or a signal ended it.
+    pub async fn refuse_writing(repository: TestRepository, toml: &str, stdout: Stdio) -> String {
+        let mut command = serve(&repository, toml);
+        let child = command.stdout(stdout).stderr(Stdio::piped()).spawn();
+        let child = child.expect("the binary can be run");
+        let output = within(child.wait_with_output()).await;
+        let output = output.expect("it is our child");
+        assert_eq!(output.status.code(), Some(1), "{}", output.status);
         String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Starts a server, sends it SIGTERM when it begins to load its models, and returns how it ended.
+    ///
+    /// # Panics
+    /// There is no binary, or it does not end.
+    pub async fn end_while_loading(repository: TestRepository, toml: &str) -> ExitStatus {
+        let mut command = serve(&repository, toml);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary can be run");
+        let mut log = BufReader::new(child.stderr.take().expect("it was asked for")).lines();
+        while let Some(line) = within(log.next_line()).await.expect("its log is text") {
+            if line.contains("starting") {
+                break;
+            }
+        }
+        terminate(child.id().expect("it runs")).await;
+        within(child.wait()).await.expect("it is our child")
     }
 
     /// Returns its number in the system.
@@ -142,13 +157,7 @@ impl Process {
     /// # Panics
     /// It has ended already.
     pub async fn sigterm(&self) {
-        let pid = self.id();
-        // The shell has `kill` built in; a call of our own to the system would be unsafe code.
-        let sent = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\""])
-            .arg(pid.to_string())
-            .status();
-        assert!(within(sent).await.expect("there is a shell").success());
+        terminate(self.id()).await;
     }
 
     /// Waits until it has exited.
@@ -158,6 +167,29 @@ impl Process {
     pub async fn wait(&mut self) -> ExitStatus {
         within(self.child.wait()).await.expect("it is our child")
     }
+}
+
+/// `forebay serve` for `repository`, with the configuration `toml`.
+fn serve(repository: &TestRepository, toml: &str) -> Command {
+    fs::create_dir_all(repository.path()).expect("a folder can be made");
+    let config = repository.scratch().join("forebay.toml");
+    fs::write(&config, toml).expect("a file can be written");
+    let mut command = command();
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--model-repository"])
+        .arg(repository.path())
+        .arg("--config")
+        .arg(config);
+    command
+}
+
+async fn terminate(pid: u32) {
+    // The shell has `kill` built in; a call of our own to the system would be unsafe code.
+    let sent = Command::new("sh")
+        .args(["-c", "kill -TERM \"$0\""])
+        .arg(pid.to_string())
+        .status();
+    assert!(within(sent).await.expect("there is a shell").success());
 }
 
 /// The binary, with nothing in its environment that could configure it.

@@ -83,6 +83,31 @@ async fn what_the_callers_count_is_what_the_server_executed() {
 }
 
 #[tokio::test]
+async fn while_models_load_it_ends_at_once_and_well() {
+    let slow = "name: 'slow' backend: 'identity' \
+        input [ { name: 'x' data_type: TYPE_FP32 dims: [ 4 ] } ] \
+        output [ { name: 'y' data_type: TYPE_FP32 dims: [ 4 ] } ] \
+        model_warmup { name: 'one' inputs { key: 'x' \
+            value { data_type: TYPE_FP32 dims: [ 4 ] zero_data: true } } }";
+    let repository = TestRepository::default().with_model("slow", slow, None);
+    let config = "device = { kind = 'simulated', compute = '1h' }\n";
+    let ended = within(Process::end_while_loading(repository, config)).await;
+    assert_eq!(ended.code(), Some(0), "{ended}");
+}
+
+#[tokio::test]
+async fn an_output_that_nobody_reads_ends_the_start_in_order() {
+    let repository = TestRepository::default().with_fixtures(&[Fixture::Simple]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let said = Process::refuse_writing(repository, "", writer.into()).await;
+    assert!(
+        said.ends_with("forebay: write to standard output: Broken pipe (os error 32)\n"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_stream_without_requests_does_not_hold_it_up() {
     let mut process = start().await;
     let client = process.client().await;

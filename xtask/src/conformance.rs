@@ -143,19 +143,25 @@ impl Run<'_> {
         name: &str,
         arguments: &[&OsStr],
     ) -> Result<String> {
+        let mut command = self.python(python, packages, name);
+        self.tests(command.args(arguments), name, SCRIPT_LIMIT)
+    }
+
+    /// Returns python3, set to run the script `name` with `packages`.
+    fn python(&self, python: &Python, packages: &OsStr, name: &str) -> Command {
         let mut command = python.command(self.workspace);
-        command
-            .arg(format!("tests/conformance/{name}.py"))
-            .args(arguments);
+        command.arg(format!("tests/conformance/{name}.py"));
         self.workspace.with_libtorch(&mut command);
         command.env("PYTHONPATH", packages);
+        command
+    }
+
+    /// Runs `command`, which is the script `name`, and says how many tests it ran.
+    fn tests(&self, command: &mut Command, name: &str, limit: Duration) -> Result<String> {
         let log = self.logs.join(format!("{name}.log"));
-        let (status, text) = process::record(&mut command, &log, SCRIPT_LIMIT, self.interrupt)?;
+        let (status, text) = process::record(command, &log, limit, self.interrupt)?;
         ensure!(status.success(), "{text}");
-        let count = text.lines().rev().find(|line| line.starts_with("Ran "));
-        let count = count.context("no test ran")?;
-        // "Ran 12 tests in 0.3s": what takes time is the interpreter, and we say that.
-        Ok(count.split(" in ").next().unwrap_or_default().to_owned())
+        ran(&text).with_context(|| format!("no test ran:\n{text}"))
     }
 
     /// Runs the two examples of the README as they stand there.
@@ -201,6 +207,15 @@ impl Run<'_> {
     }
 }
 
+/// Returns how many tests ran by what unittest wrote, as in `Ran 12 tests`; `None` for none at all.
+fn ran(text: &str) -> Option<String> {
+    let line = text.lines().rev().find(|line| line.starts_with("Ran "))?;
+    let count: u32 = line.split(' ').nth(1)?.parse().ok()?;
+    // Less its time: what takes that is the interpreter, and we say it.
+    let told = line.split(" in ").next()?;
+    (count > 0).then(|| told.to_owned())
+}
+
 impl fmt::Display for perf_analyzer::Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -212,5 +227,23 @@ impl fmt::Display for perf_analyzer::Load {
             f,
             "perf_analyzer {model}, {mode}, concurrency {concurrency}"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_that_ran_no_test_has_no_count() {
+        let ends = |line: &str| format!("Ran out of words\n----\n{line}\n\nOK\n");
+        let told = ran(&ends("Ran 12 tests in 0.3s"));
+        assert_eq!(told.as_deref(), Some("Ran 12 tests"));
+        assert_eq!(
+            ran(&ends("Ran 1 test in 0.3s")).as_deref(),
+            Some("Ran 1 test")
+        );
+        assert_eq!(ran(&ends("Ran 0 tests in 0.0s")), None);
+        assert_eq!(ran("OK"), None);
     }
 }

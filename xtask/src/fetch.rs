@@ -18,7 +18,8 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
 use crate::{
-    process::{self, Interrupt, Running},
+    libtorch,
+    process::{self, Interrupt},
     python::Python,
     say,
     workspace::Workspace,
@@ -154,24 +155,30 @@ impl<'a> Fetcher<'a> {
     fn download(&self, wheel: &Wheel, folder: &Path) -> Result<()> {
         let mut pip = self.python.command(self.workspace);
         pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:"]);
+        // It runs without input, so that it must not ask for any.
+        pip.arg("--no-input");
         if !wheel.platforms.is_empty() {
             pip.args(["--python-version", "3.11"]);
         }
         for platform in wheel.platforms {
             pip.args(["--platform", platform]);
         }
-        pip.arg("--dest").arg(folder);
+        // pip gives a file its own name at once, which here only one has whose hash was checked.
+        let apart = folder.join(format!("{}.pip", wheel.file));
+        libtorch::remove(&apart)?;
+        pip.arg("--dest").arg(&apart);
         pip.arg(format!("{}=={}", wheel.package, wheel.version));
         process::run(&mut pip, self.interrupt)?;
-        let path = folder.join(wheel.file);
-        fs::rename(&path, folder.join(format!("{}.part", wheel.file)))
-            .with_context(|| format!("pip did not fetch {}", wheel.file))
+        let part = folder.join(format!("{}.part", wheel.file));
+        fs::rename(apart.join(wheel.file), part)
+            .with_context(|| format!("pip did not fetch {}", wheel.file))?;
+        libtorch::remove(&apart)
     }
 
     /// Runs one of the programs and shows people what it says.
     fn follow(&self, program: &mut Command, label: &str) -> Result<Outcome> {
-        let mut child = Running(process::spawn(program.stdout(Stdio::piped()))?);
-        let lines = child.0.stdout.take().context("take the program's output")?;
+        let mut child = process::spawn(program.stdout(Stdio::piped()))?;
+        let lines = child.take_output().context("take the program's output")?;
         let mut show = Progress::new(label);
         let mut outcome = None;
         for line in BufReader::new(lines).lines() {

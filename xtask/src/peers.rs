@@ -111,16 +111,13 @@ pub(crate) fn command(
     // Servers that are not needed any more must not outlive a reader of what follows.
     drop(contest);
     say(format_args!("\n{}", record.write()?))?;
-    let missed = record.judge()?;
+    let failed = record.judge()?;
     let (tables, json) = (
         workspace.shown(&record.tables),
         workspace.shown(&record.json),
     );
     say(format_args!("written to {tables} and {json}"))?;
-    ensure!(
-        !check || missed == 0,
-        "peers missed {missed} of its targets"
-    );
+    ensure!(!check || failed == 0, "{failed} targets of peers failed");
     Ok(())
 }
 
@@ -186,13 +183,18 @@ fn announce(cells: &[Cell], peers: &[Peer], length: Length, cores: &Cores) -> Re
     let starts = A_START * u32::try_from(peers.len() + 1).unwrap_or(u32::MAX);
     let total = (cells.iter().map(one).sum::<Duration>() + starts) * rounds;
     say(format_args!(
-        "{} cells, {} rounds of at least {:?}: about {} min; server on cores {:?}, client on cores {:?}; idle cores: {}",
+        "{} cells, {} rounds of at least {:?}: about {} min; server on cores {:?}, client on cores {:?}{}; idle cores: {}",
         cells.len(),
         length.rounds,
         length.window,
         total.as_secs().div_ceil(60),
         cores.server,
         cores.client,
+        if cores.siblings {
+            ", threads of one core"
+        } else {
+            ""
+        },
         cores::idling().as_deref().unwrap_or("unknown"),
     ))
 }

@@ -1,69 +1,41 @@
 //! Child processes: run one to its end, and stop it where people ask for that.
 //!
-//! Invariant: no child outlives the command that started it; Ctrl-C or SIGTERM to xtask ends
-//! children first.
+//! Invariant: no child that is waited for here outlives the command that started it; Ctrl-C or SIGTERM
+//! to xtask ends children first, and a second one kills them.
 
 use std::{
     fs::{self, File},
-    io,
+    os::unix::process::CommandExt,
     path::Path,
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-};
+use rustix::process::{Pid, Signal};
+
+use self::children::Target;
+pub(crate) use self::interrupt::Interrupt;
+
+mod children;
+mod interrupt;
 
 /// How often a wait looks around; std has no wait with a limit.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a child has to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Whether people asked us to stop.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    /// Takes over Ctrl-C and SIGTERM. A second one ends xtask at once.
-    pub(crate) fn install() -> Result<Self> {
-        let asked = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // Registered first, so that it sees the flag as it was before this signal.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked))
-                .and_then(|_| flag::register(signal, Arc::clone(&asked)))
-                .context("take over signals")?;
-        }
-        Ok(Self(asked))
-    }
-
-    /// Returns an error where people asked us to stop.
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) {
-            bail!("interrupted");
-        }
-        Ok(())
-    }
-}
-
-/// Runs `command` to its end, with its output shown as it comes.
+/// Runs `command` to its end, with its output shown as it comes, and without input.
 pub(crate) fn run(command: &mut Command, interrupt: &Interrupt) -> Result<()> {
     let name = shown(command);
-    let child = spawn(command)?;
-    let status = Running(child).wait(interrupt)?;
+    let status = spawn(apart(command))?.wait(interrupt)?;
     anyhow::ensure!(status.success(), "`{name}` ended with {status}");
     Ok(())
 }
 
-/// Runs `command` to its end and returns what it wrote, however it ended.
+/// Runs `command` to its end and returns what it wrote, however it ended. For what takes a moment:
+/// nothing stops it but its own end.
 pub(crate) fn capture(command: &mut Command) -> Result<Output> {
     let name = shown(command);
     command.output().with_context(|| format!("start `{name}`"))
@@ -79,10 +51,8 @@ pub(crate) fn record(
     interrupt: &Interrupt,
 ) -> Result<(ExitStatus, String)> {
     let file = File::create(log).with_context(|| format!("make {}", log.display()))?;
-    command
-        .stdin(Stdio::null())
-        .stderr(file.try_clone().context("share the log")?);
-    let mut child = Running(spawn(command.stdout(file))?);
+    command.stderr(file.try_clone().context("share the log")?);
+    let mut child = spawn(apart(command.stdout(file)))?;
     let status = child.wait_within(limit, interrupt)?;
     let text = fs::read(log).with_context(|| format!("read {}", log.display()))?;
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -95,11 +65,21 @@ pub(crate) fn record(
     }
 }
 
+/// Sets `command` up to lead a group, so that what it starts is stopped with it: a test that cargo
+/// runs. The terminal's Ctrl-C does not reach that group, and reading from a terminal would halt it.
+fn apart(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).process_group(0)
+}
+
 /// Starts `command`, and names it where that fails.
-pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
-    command
-        .spawn()
-        .with_context(|| format!("start `{}`", shown(command)))
+pub(crate) fn spawn(command: &mut Command) -> Result<Running> {
+    let (child, target) =
+        children::spawn(command).with_context(|| format!("start `{}`", shown(command)))?;
+    Ok(Running {
+        child,
+        target,
+        ended: None,
+    })
 }
 
 /// Returns `command` as one would type it, without its environment.
@@ -113,11 +93,40 @@ pub(crate) fn shown(command: &Command) -> String {
     words.join(" ")
 }
 
-/// A child that is stopped when this value is dropped.
+/// A child that is stopped when this value is dropped, with its group where it leads one.
 #[derive(Debug)]
-pub(crate) struct Running(pub(crate) Child);
+pub(crate) struct Running {
+    child: Child,
+    target: Target,
+    /// How it ended, once it was waited for: after that its number may be another's.
+    ended: Option<ExitStatus>,
+}
 
 impl Running {
+    /// Returns the number of the child, which is that of its group where it leads one.
+    pub(crate) fn pid(&self) -> Pid {
+        self.target.pid
+    }
+
+    /// Returns the same number, as `/proc` has it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns the pipe that its output comes through; once, and where it was given one.
+    pub(crate) fn take_output(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Returns how the child ended, if it has.
+    pub(crate) fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        if self.ended.is_none() {
+            let status = children::try_wait(&mut self.child, self.target);
+            self.ended = status.context("wait for a child")?;
+        }
+        Ok(self.ended)
+    }
+
     /// Waits for the end, or stops the child where people ask for that.
     pub(crate) fn wait(&mut self, interrupt: &Interrupt) -> Result<ExitStatus> {
         loop {
@@ -145,9 +154,9 @@ impl Running {
 
     /// Waits for a moment; returns the status of a child that has ended.
     fn look(&mut self, interrupt: &Interrupt) -> Result<Option<ExitStatus>> {
-        let status = self.0.try_wait().context("wait for a child")?;
+        let status = self.try_wait()?;
         if let Err(asked) = interrupt.check() {
-            // Ctrl-C reaches the child too, so that it may have ended already.
+            // Ctrl-C reaches a child of our group too, so that it may have ended already.
             self.stop()?;
             return Err(asked);
         }
@@ -159,21 +168,23 @@ impl Running {
 
     /// Sends SIGTERM and waits for the end; kills the child that does not heed it.
     pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
-        if let Some(status) = self.0.try_wait().context("wait for a child")? {
+        if let Some(status) = self.try_wait()? {
             return Ok(status);
         }
-        kill_process(Pid::from_child(&self.0), Signal::TERM)
-            .map_err(io::Error::from)
+        self.target
+            .send(Signal::TERM)
             .context("send SIGTERM to a child")?;
         let deadline = Instant::now() + GRACE;
         while Instant::now() < deadline {
-            if let Some(status) = self.0.try_wait().context("wait for a child")? {
+            if let Some(status) = self.try_wait()? {
                 return Ok(status);
             }
             thread::sleep(LOOK);
         }
-        self.0.kill().context("kill a child")?;
-        self.0.wait().context("wait for a child")?;
+        self.target.send(Signal::KILL).context("kill a child")?;
+        while self.try_wait()?.is_none() {
+            thread::sleep(LOOK);
+        }
         bail!(
             "a child did not end within {} s of SIGTERM and was killed",
             GRACE.as_secs()
@@ -190,6 +201,10 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Read, sync::atomic::Ordering};
+
+    use rustix::process::test_kill_process;
+
     use super::*;
 
     #[test]
@@ -223,10 +238,26 @@ mod tests {
 
     #[test]
     fn a_dropped_child_has_ended() {
-        let child = Running(spawn(Command::new("sleep").arg("60")).unwrap());
-        let pid = Pid::from_child(&child.0);
+        let child = spawn(Command::new("sleep").arg("60")).unwrap();
+        let pid = child.pid();
         drop(child);
-        assert!(kill_process(pid, Signal::TERM).is_err());
+        assert!(test_kill_process(pid).is_err());
+    }
+
+    #[test]
+    fn what_a_child_started_is_stopped_with_its_group() {
+        let mut command = Command::new("sh");
+        // Both hold the pipe, so that it ends with the later of them.
+        command.args(["-c", "sleep 60 & echo started; wait"]);
+        let mut child = spawn(apart(&mut command).stdout(Stdio::piped())).unwrap();
+        let mut output = child.take_output().unwrap();
+        let mut started = [0; 8];
+        output.read_exact(&mut started).unwrap();
+        assert_eq!(started, *b"started\n");
+        let stopping = Instant::now();
+        child.stop().unwrap();
+        assert_eq!(output.read(&mut started).unwrap(), 0);
+        assert!(stopping.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

@@ -102,6 +102,8 @@ impl Python {
             "install",
             "--quiet",
             "--disable-pip-version-check",
+            // It runs without input.
+            "--no-input",
         ]);
         pip.args(["--only-binary=:all:", "--target"])
             .arg(folder)

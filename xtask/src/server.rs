@@ -55,8 +55,8 @@ impl Server {
         command.stderr(file.try_clone().context("share the log")?);
         // Out of reach of the terminal's Ctrl-C: the server is stopped last, and by us.
         command.process_group(0);
-        let mut child = Running(process::spawn(&mut command)?);
-        let output = child.0.stdout.take().context("take the server's output")?;
+        let mut child = process::spawn(&mut command)?;
+        let output = child.take_output().context("take the server's output")?;
         match wait_ready(&mut child, output, file, interrupt) {
             Ok(address) => Ok(Self { child, address }),
             Err(error) => {

@@ -76,7 +76,12 @@ impl Workspace {
 
     /// Returns cargo, set to run in this workspace with this libtorch.
     pub(crate) fn cargo(&self) -> Command {
-        let mut cargo = Command::new("cargo");
+        self.cargo_by("cargo".as_ref())
+    }
+
+    /// Returns `program`, which runs cargo, set up as that is.
+    pub(crate) fn cargo_by(&self, program: &Path) -> Command {
+        let mut cargo = Command::new(program);
         cargo.current_dir(&self.root);
         cargo.env("LIBTORCH", self.libtorch());
         cargo

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -17,6 +18,7 @@ use crate::{
     say,
     server::{Programs, Server},
     torch_python::TorchPython,
+    workspace::Workspace,
 };
 
 const EXPORTER: &str = "docs/export/export_aoti.py";
@@ -66,7 +68,10 @@ pub(super) fn steps(
     let forebay = programs.path("forebay");
     run.step("packages that do not fit", |run| {
         let arguments = [forebay.as_os_str(), models.as_os_str()];
-        run.script(python, &paths, "package_faults", &arguments)
+        // It compiles a package of its own.
+        let mut command = run.python(python, &paths, "package_faults");
+        compiles(run.workspace, &mut command);
+        run.tests(command.args(arguments), "package_faults", EXPORT_LIMIT)
     })?;
     run.step("packages, held against PyTorch", |run| {
         let log = run.logs.join("server-aoti.log");
@@ -99,18 +104,21 @@ fn export(
     command.arg(EXPORTER).arg(format!("{MODELS}:{function}"));
     command.arg(models).args(["--name", &name]).args(options);
     command.env("PYTHONPATH", paths);
-    command.env(
-        "TORCHINDUCTOR_CACHE_DIR",
-        run.workspace.cache("conformance/inductor"),
-    );
-    // What there is to compile is one file after another.
-    command.env("TORCHINDUCTOR_COMPILE_THREADS", "1");
+    compiles(run.workspace, &mut command);
     let log = run.logs.join(format!("export-{function}.log"));
     let (status, text) = process::record(&mut command, &log, EXPORT_LIMIT, run.interrupt)?;
     ensure!(status.success(), "it ended with {status}:\n{text}");
     fs::write(&stamp, wanted).context("write the stamp of an export")?;
     let compiled = text.lines().find(|line| line.starts_with("compiled in"));
     Ok(compiled.unwrap_or_default().to_owned())
+}
+
+/// Sets `command` up to compile packages.
+fn compiles(workspace: &Workspace, command: &mut Command) {
+    let cache = workspace.cache("conformance/inductor");
+    command.env("TORCHINDUCTOR_CACHE_DIR", cache);
+    // What there is to compile is one file after another.
+    command.env("TORCHINDUCTOR_COMPILE_THREADS", "1");
 }
 
 /// Returns all that an exported model is made of, but for this machine.

@@ -15,7 +15,6 @@ use super::{
     contestant::{Arena, Contestant},
     cores::spawn_on,
 };
-use crate::process::Running;
 
 /// Beyond warm-up and window: slow models, whose requests in flight are waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +28,7 @@ pub(crate) struct Sample {
     pub(crate) p99_ms: f64,
     /// Whether there were too few answers for a p99, and `p99_ms` is the slowest of them.
     pub(crate) p99_is_slowest: bool,
+    pub(crate) slowest_ms: f64,
     /// Time on cores of the server and its children for each request, warm-up included.
     pub(crate) cpu_us: f64,
     /// Most resident memory of the server and its children.
@@ -74,7 +74,7 @@ impl Client {
         let tree = server.tree();
         tree.forget_peak()?;
         let before = tree.cpu()?;
-        let mut loadgen = Running(spawn_on(&arena.cores.client, &mut command)?);
+        let mut loadgen = spawn_on(&arena.cores.client, &mut command)?;
         let limit = window + warmup + PATIENCE;
         let ended = loadgen.wait_within(limit, arena.interrupt)?;
         let (cpu, peak) = (tree.cpu()?, tree.peak()?);
@@ -209,6 +209,7 @@ fn sample(report: &Report, cpu: Duration, peak_bytes: u64) -> Result<Sample> {
         p50_ms,
         p99_ms,
         p99_is_slowest,
+        slowest_ms: response.max_ms.context("there is a slowest answer")?,
         cpu_us: cpu.as_secs_f64() * 1e6 / requests,
         peak_bytes,
         client_share: report.client.cpu_share,
@@ -242,6 +243,7 @@ mod tests {
         let sample = sample(&report(300, "5.0"), cpu, 1).unwrap();
         assert!((sample.cpu_us - 10.0).abs() < 1e-9);
         assert_eq!((sample.p99_ms, sample.p99_is_slowest), (5.0, false));
+        assert!((sample.slowest_ms - 7.0).abs() < 1e-9);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Signal, kill_process_group};
 
 use super::{
     cell::{Model, served},
@@ -88,7 +88,7 @@ impl Contestant {
             // A group of its own, by which stray children are found; and out of reach of Ctrl-C.
             .process_group(0);
         let began = Instant::now();
-        let child = Running(spawn_on(&arena.cores.server, &mut command)?);
+        let child = spawn_on(&arena.cores.server, &mut command)?;
         let mut contestant = Self {
             child,
             port,
@@ -117,24 +117,24 @@ impl Contestant {
 
     /// Returns its processes.
     pub(crate) fn tree(&self) -> Tree {
-        Tree::of(self.child.0.id())
+        Tree::of(self.child.id())
     }
 
     /// Returns how it ended, if it has.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.0.try_wait().context("look at a server")
+        self.child.try_wait()
     }
 
     fn await_ready(&mut self, arena: &Arena<'_>, models: &[String]) -> Result<()> {
         let mut command = Command::new(&arena.await_ready);
         command.arg(self.endpoint()).args(models);
-        let mut waiting = Running(spawn_on(&arena.cores.client, &mut command)?);
+        let mut waiting = spawn_on(&arena.cores.client, &mut command)?;
         loop {
             arena.interrupt.check()?;
             if let Some(status) = self.ended()? {
                 bail!("it ended with {status} instead of serving");
             }
-            match waiting.0.try_wait().context("wait for a server")? {
+            match waiting.try_wait()? {
                 None => thread::sleep(LOOK),
                 Some(status) if status.success() => return Ok(()),
                 Some(_) => bail!("its models did not become ready"),
@@ -145,7 +145,7 @@ impl Contestant {
 
 impl Drop for Contestant {
     fn drop(&mut self) {
-        let group = Pid::from_child(&self.child.0);
+        let group = self.child.pid();
         // One that has ended, or must be killed, was seen before or does not matter any more.
         let _ = self.child.stop();
         // Children that the end of their parent did not take along; mostly there are none.

@@ -55,7 +55,11 @@ impl Record {
     fn figures(&self) -> Value {
         json!({
             "schema": "forebay-peers/1",
-            "cores": { "client": self.cores.client, "server": self.cores.server },
+            "cores": {
+                "client": self.cores.client,
+                "server": self.cores.server,
+                "threads_of_one": self.cores.siblings,
+            },
             "load_average_before": self.load_average,
             "idle_cores": self.idling,
             "rounds": self.length.rounds,
@@ -68,9 +72,9 @@ impl Record {
         })
     }
 
-    /// Prints a line for every target, and returns how many were missed.
+    /// Prints a line for every target, and returns how many fail a check.
     pub(super) fn judge(&self) -> Result<usize> {
-        let (mut missed, mut left_out) = (0, 0);
+        let (mut failed, mut left_out) = (0, 0);
         let ours = self.starts.first();
         let of_start = ours.map(targets::of_start).unwrap_or_default();
         let of_cells = targets::all().into_iter().map(|target| {
@@ -78,7 +82,7 @@ impl Record {
             (target.line(&verdict), verdict)
         });
         for (line, verdict) in of_start.into_iter().chain(of_cells) {
-            missed += usize::from(verdict.fails());
+            failed += usize::from(verdict.fails());
             match verdict {
                 Verdict::NotChosen => left_out += 1,
                 _ => say(format_args!("{line}"))?,
@@ -89,7 +93,7 @@ impl Record {
                 "{left_out} targets are of cells or peers that were not chosen"
             ))?;
         }
-        Ok(missed)
+        Ok(failed)
     }
 }
 

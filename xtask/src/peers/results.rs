@@ -41,6 +41,7 @@ pub(crate) struct Measured {
 pub(crate) enum Metric {
     Throughput,
     P50,
+    /// The slowest of both, where either had too few answers for it.
     P99,
     Cpu,
     Peak,
@@ -100,9 +101,13 @@ impl Metric {
         let (ours, theirs) = match (self, theirs) {
             (Self::OfBest, Outcome::Bare(rates)) => (ours.per_s, libtorch::best(rates)?),
             (Self::OfFormed, Outcome::Bare(rates)) => {
-                // One that tells of no batches ran none larger than a request.
-                let rows = ours.mean_batch.unwrap_or(1.0);
-                (ours.per_s, libtorch::at(rates, rows)?)
+                (ours.per_s, libtorch::at(rates, ours.mean_batch?)?)
+            }
+            (Self::P99, Outcome::Served(theirs))
+                if ours.p99_is_slowest || theirs.p99_is_slowest =>
+            {
+                // A percentile is no match for the slowest, which is above it by nature.
+                (ours.slowest_ms, theirs.slowest_ms)
             }
             (_, Outcome::Served(theirs)) => (self.figure(ours)?, self.figure(theirs)?),
             _ => return None,
@@ -190,6 +195,7 @@ pub(super) mod tests {
             p50_ms: 1000.0 / per_s,
             p99_ms: 2000.0 / per_s,
             p99_is_slowest: false,
+            slowest_ms: 4000.0 / per_s,
             cpu_us: 1e6 / per_s,
             peak_bytes: 1 << 20,
             client_share: None,
@@ -233,6 +239,34 @@ pub(super) mod tests {
         assert_eq!(of(Metric::OfBest), Some(0.25));
         assert_eq!(of(Metric::OfFormed), Some(0.5));
         assert_eq!(of(Metric::P99), None);
+        let mut untold = cell;
+        if let Outcome::Served(sample) = &mut untold.forebay[0] {
+            sample.mean_batch = None;
+        }
+        assert_eq!(untold.ratio(Peer::Libtorch, Metric::OfFormed), None);
+        assert!(untold.ratio(Peer::Libtorch, Metric::OfBest).is_some());
+    }
+
+    #[test]
+    fn the_slowest_is_compared_with_the_slowest_where_one_side_has_no_p99() {
+        let slow = |p99_ms, p99_is_slowest, slowest_ms| {
+            let mut outcome = served(1.0);
+            if let Outcome::Served(sample) = &mut outcome {
+                (sample.p99_ms, sample.slowest_ms) = (p99_ms, slowest_ms);
+                sample.p99_is_slowest = p99_is_slowest;
+            }
+            outcome
+        };
+        let ratio = |ours, theirs| {
+            let mut cell = measured("mlp-stream-c8", &[], Peer::Triton, vec![theirs]);
+            cell.forebay = vec![ours];
+            cell.ratio(Peer::Triton, Metric::P99).unwrap().median
+        };
+        let few = || slow(6.0, true, 6.0);
+        let many = || slow(2.0, false, 12.0);
+        assert!((ratio(many(), slow(4.0, false, 6.0)) - 0.5).abs() < 1e-12);
+        assert!((ratio(many(), few()) - 2.0).abs() < 1e-12);
+        assert!((ratio(few(), many()) - 0.5).abs() < 1e-12);
     }
 
     #[test]

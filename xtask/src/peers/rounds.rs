@@ -1,4 +1,5 @@
-//! The rounds: in each, every contestant runs the same cell once, one after the other.
+//! The rounds: in each, every contestant runs the same cell once, one after the other, in an order that
+//! changes from round to round.
 //!
 //! All servers are up, so that none is cold, and only one is driven at a time. One that ends is told
 //! as failed in that round and started anew for the next.
@@ -131,11 +132,10 @@ impl Entrant {
         };
         let mut failed = 0;
         while start.ready_s.len() < times && failed < TRIES {
-            match Contestant::start(arena, &self.recipe, false) {
-                Ok(server) => {
-                    start.ready_s.push(server.ready_after.as_secs_f64());
-                    thread::sleep(SETTLING);
-                    start.idle_bytes.push(server.tree().proportional()?);
+            match Contestant::start(arena, &self.recipe, false).and_then(settled) {
+                Ok((ready_s, idle_bytes)) => {
+                    start.ready_s.push(ready_s);
+                    start.idle_bytes.push(idle_bytes);
                 }
                 Err(error) => {
                     arena.interrupt.check()?;
@@ -146,6 +146,16 @@ impl Entrant {
         }
         Ok(start)
     }
+}
+
+/// Returns after how many seconds `server` was ready, and its memory a while later.
+fn settled(mut server: Contestant) -> Result<(f64, u64)> {
+    thread::sleep(SETTLING);
+    if let Some(status) = server.ended()? {
+        bail!("it ended with {status} soon after it was ready");
+    }
+    let idle_bytes = server.tree().proportional()?;
+    Ok((server.ready_after.as_secs_f64(), idle_bytes))
 }
 
 impl Contest<'_> {
@@ -172,8 +182,13 @@ impl Contest<'_> {
             }
         }
         let window = cell.window(length.window);
-        for _ in 0..length.rounds {
-            self.round(&mut measured, window)?;
+        let takes_part =
+            |peer: &Peer| !self.absent.contains_key(peer) && peer.applies(cell).is_ok();
+        let peers: Vec<Peer> = self.peers.iter().copied().filter(takes_part).collect();
+        for round in 0..length.rounds {
+            for turn in turns(&peers, round) {
+                self.take(turn, &mut measured, window)?;
+            }
         }
         for (name, reason) in faults(&measured) {
             say(format_args!("{cell}: {name}: {reason}"))?;
@@ -181,32 +196,56 @@ impl Contest<'_> {
         Ok(measured)
     }
 
-    /// Lets every contestant run the cell once.
-    fn round(&mut self, measured: &mut Measured, window: Duration) -> Result<()> {
-        let (arena, client) = (&self.arena, &self.client);
-        let cell = measured.cell;
-        let ours = self.forebay.run(arena, client, cell, window)?;
-        measured.forebay.push(ours);
-        for (&peer, entrant) in &mut self.servers {
-            if peer.applies(cell).is_ok() {
-                let outcome = entrant.run(arena, client, cell, window)?;
-                measured.peers.entry(peer).or_default().push(outcome);
+    /// Lets a peer, or Forebay, run the cell once.
+    fn take(
+        &mut self,
+        turn: Option<Peer>,
+        measured: &mut Measured,
+        window: Duration,
+    ) -> Result<()> {
+        let (arena, client, cell) = (&self.arena, &self.client, measured.cell);
+        let Some(peer) = turn else {
+            let outcome = self.forebay.run(arena, client, cell, window)?;
+            measured.forebay.push(outcome);
+            return Ok(());
+        };
+        let outcome = match (self.servers.get_mut(&peer), &self.bare) {
+            (Some(entrant), _) => entrant.run(arena, client, cell, window)?,
+            (None, Some(bare)) => {
+                let rates = bare.run(arena, cell, window);
+                arena.interrupt.check()?;
+                match rates {
+                    Ok(rates) => Outcome::Bare(rates),
+                    Err(error) => Outcome::Failed(format!("{error:#}")),
+                }
             }
-        }
-        if let Some(bare) = &self.bare
-            && Peer::Libtorch.applies(cell).is_ok()
-        {
-            let rates = bare.run(arena, cell, window);
-            arena.interrupt.check()?;
-            let outcome = match rates {
-                Ok(rates) => Outcome::Bare(rates),
-                Err(error) => Outcome::Failed(format!("{error:#}")),
-            };
-            let outcomes = measured.peers.entry(Peer::Libtorch).or_default();
-            outcomes.push(outcome);
-        }
+            (None, None) => bail!("{} was not prepared", peer.name()),
+        };
+        measured.peers.entry(peer).or_default().push(outcome);
         Ok(())
     }
+}
+
+/// Returns the order of Forebay, which is none of `peers`, and of them in a round. It changes so that
+/// over the rounds each comes first, and none runs after the same other one every time: the bare loop
+/// leaves caches and a clock that no server does.
+fn turns(peers: &[Peer], round: usize) -> Vec<Option<Peer>> {
+    let all: Vec<_> = std::iter::once(None)
+        .chain(peers.iter().copied().map(Some))
+        .collect();
+    let count = all.len();
+    // First, last, second, last but one: neighbours lie a different distance apart each, so that
+    // those of a contestant change as all move on by one.
+    let places = (0..count).map(|place| match place % 2 {
+        0 => place / 2,
+        _ => count - 1 - place / 2,
+    });
+    let mut turns: Vec<_> = places.map(|place| all[(place + round) % count]).collect();
+    // With an odd count two distances are the same, in one direction.
+    if count % 2 == 1 && round % 2 == 1 {
+        turns.reverse();
+    }
+    turns
 }
 
 /// Returns what went wrong, one line for each contestant that had a round without figures.
@@ -229,4 +268,47 @@ fn bytes_of(path: &Path) -> u64 {
     }
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries.map(|entry| bytes_of(&entry.path())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_contestant_runs_once_in_every_round_and_is_first_as_often_as_any() {
+        for peers in 0..=Peer::ALL.len() {
+            let peers = &Peer::ALL[..peers];
+            let mut first = BTreeMap::new();
+            for round in 0..2 * (peers.len() + 1) {
+                let turns = turns(peers, round);
+                *first.entry(turns[0]).or_insert(0) += 1;
+                let each: BTreeSet<_> = turns.iter().collect();
+                assert_eq!(
+                    (turns.len(), each.len()),
+                    (peers.len() + 1, peers.len() + 1)
+                );
+            }
+            assert!(first.values().all(|&times| times == 2), "{first:?}");
+            assert_eq!(first.len(), peers.len() + 1);
+        }
+    }
+
+    #[test]
+    fn nobody_runs_after_the_same_one_in_every_round() {
+        for peers in 2..=Peer::ALL.len() {
+            let rounds: Vec<_> = (0..5)
+                .map(|round| turns(&Peer::ALL[..peers], round))
+                .collect();
+            for contestant in &rounds[0] {
+                let before = |turns: &Vec<Option<Peer>>| {
+                    let place = turns.iter().position(|turn| turn == contestant).unwrap();
+                    place.checked_sub(1).map(|place| turns[place])
+                };
+                let others: BTreeSet<_> = rounds.iter().filter_map(before).collect();
+                assert!(others.len() > 1, "{contestant:?} of {peers}");
+            }
+        }
+    }
 }

@@ -35,8 +35,9 @@ pub(super) fn all(starts: &[Start], cells: &[Measured], peers: &[Peer]) -> Strin
     });
     text.push_str(
         "\nForebay / peer, medians of the ratios within a round: throughput (least to greatest), p50, \
-         p99, server CPU, peak memory. The bare loop: throughput over its best rate, and over its rate \
-         at the batch size formed.\n\n",
+         p99 (the slowest of both, where either has too few answers), server CPU, peak memory. The bare \
+         loop, in the faster of the model's forms at each batch size: throughput over its best rate, \
+         and over its rate at the batch size formed.\n\n",
     );
     push_table(&mut text, "", peers, cells, |measured, peer| {
         peer.map(|peer| ratios(measured, peer))
@@ -141,8 +142,11 @@ fn failed(outcomes: &[Outcome]) -> String {
 
 fn ratios(measured: &Measured, peer: Peer) -> String {
     let median = |metric| measured.ratio(peer, metric).map(|spread| spread.median);
-    if let (Some(best), Some(formed)) = (median(Metric::OfBest), median(Metric::OfFormed)) {
-        return format!("{best:.2}, {formed:.2}");
+    let or_none =
+        |ratio: Option<f64>| ratio.map_or("none".to_owned(), |ratio| format!("{ratio:.2}"));
+    if let Some(best) = median(Metric::OfBest) {
+        // The batch formed is not known of a server that tells of none.
+        return format!("{best:.2}, {}", or_none(median(Metric::OfFormed)));
     }
     let Some(rate) = measured.ratio(peer, Metric::Throughput) else {
         return missing(measured, peer);
@@ -153,10 +157,9 @@ fn ratios(measured: &Measured, peer: Peer) -> String {
         greatest,
         ..
     } = rate;
-    let others = [Metric::P50, Metric::P99, Metric::Cpu, Metric::Peak].map(|metric| {
-        // A server that did too little for the clock has no time on its core to compare with.
-        median(metric).map_or("none".to_owned(), |ratio| format!("{ratio:.2}"))
-    });
+    // A server that did too little for the clock has no time on its core to compare with.
+    let others = [Metric::P50, Metric::P99, Metric::Cpu, Metric::Peak];
+    let others = others.map(|metric| or_none(median(metric)));
     format!(
         "{rate:.2} ({least:.2} to {greatest:.2}); {}",
         others.join("; ")

@@ -7,7 +7,7 @@ use std::fmt;
 use super::{
     Peer,
     cell::{Cell, named},
-    results::{Measured, Metric, Spread, Start, first_fault},
+    results::{Measured, Metric, Outcome, Spread, Start, first_fault},
 };
 
 /// Seconds until four models are ready.
@@ -37,9 +37,11 @@ pub(crate) struct Target {
 pub(crate) enum Verdict {
     Met(Spread),
     Missed(Spread),
-    /// Forebay itself has no figures, which is as bad as a miss.
+    /// Forebay itself failed, or does not tell the figure, which is as bad as a miss.
     Broken(String),
-    /// There is nothing to compare with, though it was asked for.
+    /// The peer was asked for and could not be had, so that nobody knows.
+    Absent(String),
+    /// The peer could be had, and has no figures to compare with.
     NotRun(String),
     /// Its cell or its peer was left out.
     NotChosen,
@@ -154,14 +156,27 @@ impl Target {
         let Some(measured) = cells.iter().find(|measured| measured.cell == self.cell) else {
             return Verdict::NotChosen;
         };
+        // First, because a median over the other rounds would hide it.
+        if let Some(fault) = first_fault(&measured.forebay) {
+            return Verdict::Broken(fault.to_owned());
+        }
+        // Nothing else is there, as no target is of a cell that its peer cannot be run in.
+        if let Some(reason) = measured.not_run.get(&self.peer) {
+            return Verdict::Absent(reason.clone());
+        }
+        let Some(theirs) = measured.peers.get(&self.peer) else {
+            return Verdict::NotChosen;
+        };
         match measured.ratio(self.peer, self.metric) {
             Some(ratio) if self.bound.holds(ratio.median) => Verdict::Met(ratio),
             Some(ratio) => Verdict::Missed(ratio),
-            None => match (measured.fault(self.peer), first_fault(&measured.forebay)) {
-                (None, Some(fault)) => Verdict::Broken(fault.to_owned()),
-                (Some(fault), _) => Verdict::NotRun(fault.to_owned()),
-                (None, None) => Verdict::NotChosen,
-            },
+            None if self.metric == Metric::OfFormed && !tells_batches(&measured.forebay) => {
+                Verdict::Broken("it tells of no batch".to_owned())
+            }
+            None => {
+                let fault = first_fault(theirs).unwrap_or("no round has that figure");
+                Verdict::NotRun(fault.to_owned())
+            }
         }
     }
 
@@ -176,8 +191,15 @@ impl Target {
 impl Verdict {
     /// Returns whether it must fail a check.
     pub(crate) fn fails(&self) -> bool {
-        matches!(self, Self::Missed(_) | Self::Broken(_))
+        matches!(self, Self::Missed(_) | Self::Broken(_) | Self::Absent(_))
     }
+}
+
+/// Returns whether the rows of a batch are known in any round.
+fn tells_batches(outcomes: &[Outcome]) -> bool {
+    outcomes
+        .iter()
+        .any(|outcome| matches!(outcome, Outcome::Served(sample) if sample.mean_batch.is_some()))
 }
 
 /// Judges start and size of Forebay: one line and one verdict for each target.
@@ -186,25 +208,24 @@ pub(crate) fn of_start(start: &Start) -> Vec<(String, Verdict)> {
     let idle: Vec<_> = idle
         .map(|&bytes| bytes as f64 / f64::from(1 << 20))
         .collect();
+    let disk = vec![start.disk_bytes as f64 / 1e6];
+    // One start that failed breaks what the others were measured for.
+    let fault = start.fault.as_deref();
     let figures = [
         (
             "start to four models ready, s",
-            Spread::of(start.ready_s.clone()),
+            (start.ready_s.clone(), fault),
             READY_S,
         ),
-        ("idle memory, MiB", Spread::of(idle), IDLE_MIB),
-        (
-            "binary without libtorch, MB",
-            Spread::of(vec![start.disk_bytes as f64 / 1e6]),
-            BINARY_MB,
-        ),
+        ("idle memory, MiB", (idle, fault), IDLE_MIB),
+        ("binary without libtorch, MB", (disk, None), BINARY_MB),
     ];
-    let judged = figures.into_iter().map(|(what, figure, limit)| {
+    let judged = figures.into_iter().map(|(what, (figures, fault), limit)| {
         let bound = Bound::AtMost(limit);
-        let verdict = match figure {
-            Some(figure) if bound.holds(figure.median) => Verdict::Met(figure),
-            Some(figure) => Verdict::Missed(figure),
-            None => Verdict::Broken(start.fault.clone().unwrap_or_default()),
+        let verdict = match (fault, Spread::of(figures)) {
+            (None, Some(figure)) if bound.holds(figure.median) => Verdict::Met(figure),
+            (None, Some(figure)) => Verdict::Missed(figure),
+            (fault, _) => Verdict::Broken(fault.unwrap_or("there was no start").to_owned()),
         };
         (line(what, bound, &verdict), verdict)
     });
@@ -227,7 +248,10 @@ fn line(what: &str, bound: Bound, verdict: &Verdict) -> String {
             let percent = 100.0 * bound.distance(spread.median);
             format!("MISSED   {what}: {}, by {percent:.1} %", figures(spread))
         }
-        Verdict::Broken(reason) => format!("BROKEN   {what}: Forebay has no figures: {reason}"),
+        Verdict::Broken(reason) => format!("BROKEN   {what}: Forebay failed: {reason}"),
+        Verdict::Absent(reason) => {
+            format!("ABSENT   {what}: {reason}; name the others with --peer to leave it out")
+        }
         Verdict::NotRun(reason) => format!("not run  {what}: {reason}"),
         Verdict::NotChosen => format!("not chosen  {what}"),
     }
@@ -236,10 +260,7 @@ fn line(what: &str, bound: Bound, verdict: &Verdict) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::results::{
-            Outcome,
-            tests::{measured, served},
-        },
+        super::results::tests::{measured, served},
         *,
     };
 
@@ -268,21 +289,82 @@ mod tests {
         assert!(!Bound::AtLeast(1.0).holds(f64::NAN) && !Bound::Below(1.0).holds(1.0));
     }
 
+    const MLP: &str = "mlp-stream-c64-batched";
+
+    fn died() -> Outcome {
+        Outcome::Failed("it died".to_owned())
+    }
+
     #[test]
-    fn a_peer_without_figures_fails_no_check_and_forebay_without_any_does() {
-        let target = target("mlp-stream-c64-batched", Metric::P99);
-        let fault = || vec![Outcome::Failed("it died".to_owned())];
-        let name = "mlp-stream-c64-batched";
-        let theirs = measured(name, &[1.0], Peer::Triton, fault());
-        let verdict = target.judge(&[theirs]);
-        assert_eq!(verdict, Verdict::NotRun("it died".to_owned()));
-        let mut ours = measured(name, &[], Peer::Triton, vec![served(1.0)]);
-        ours.forebay = fault();
-        let verdict = target.judge(&[ours]);
+    fn one_round_in_which_forebay_fails_breaks_the_target() {
+        let target = target(MLP, Metric::Throughput);
+        let theirs = vec![served(1.0), served(1.0)];
+        let mut cells = [measured(MLP, &[40.0], Peer::Triton, theirs)];
+        assert!(matches!(target.judge(&cells), Verdict::Met(_)));
+        cells[0].forebay.push(died());
+        let verdict = target.judge(&cells);
         assert_eq!(verdict, Verdict::Broken("it died".to_owned()));
         assert!(verdict.fails());
-        assert_eq!(target.judge(&[]), Verdict::NotChosen);
-        assert!(!Verdict::NotChosen.fails());
+    }
+
+    #[test]
+    fn a_peer_without_figures_fails_no_check() {
+        let target = target(MLP, Metric::P99);
+        let theirs = measured(MLP, &[1.0], Peer::Triton, vec![died()]);
+        let verdict = target.judge(&[theirs]);
+        assert_eq!(verdict, Verdict::NotRun("it died".to_owned()));
+        assert!(!verdict.fails());
+        // It answered, and what it answered with is no figure.
+        let theirs = measured(MLP, &[1.0], Peer::Triton, vec![Outcome::Bare(Vec::new())]);
+        let verdict = target.judge(&[theirs]);
+        assert_eq!(
+            verdict,
+            Verdict::NotRun("no round has that figure".to_owned())
+        );
+        let another = measured(MLP, &[1.0], Peer::Echo, vec![served(1.0)]);
+        for left_out in [Vec::new(), vec![another]] {
+            let verdict = target.judge(&left_out);
+            assert_eq!(verdict, Verdict::NotChosen);
+            assert!(!verdict.fails());
+        }
+    }
+
+    #[test]
+    fn a_peer_that_was_chosen_and_cannot_be_had_fails_a_check() {
+        let target = target(MLP, Metric::P99);
+        let mut cell = measured(MLP, &[1.0], Peer::Echo, vec![served(1.0)]);
+        cell.not_run.insert(Peer::Triton, "no wheel".to_owned());
+        let verdict = target.judge(&[cell]);
+        assert!(verdict.fails());
+        let line = target.line(&verdict);
+        assert!(
+            line.starts_with("ABSENT") && line.contains("no wheel; name the others with --peer"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn every_target_is_of_a_cell_that_its_peer_can_be_run_in() {
+        for target in all() {
+            assert_eq!(target.peer.applies(target.cell), Ok(()));
+        }
+    }
+
+    #[test]
+    fn forebay_must_tell_of_its_batches_where_the_bare_loop_is_compared_at_them() {
+        let name = "resnet18-unary-c8-batched";
+        let found = all()
+            .into_iter()
+            .find(|target| target.metric == Metric::OfFormed && target.cell == named(name)[0]);
+        let bare = Outcome::Bare(Vec::new());
+        let mut cell = measured(name, &[1.0], Peer::Libtorch, vec![bare]);
+        for outcome in &mut cell.forebay {
+            if let Outcome::Served(sample) = outcome {
+                sample.mean_batch = None;
+            }
+        }
+        let verdict = found.unwrap().judge(&[cell]);
+        assert_eq!(verdict, Verdict::Broken("it tells of no batch".to_owned()));
     }
 
     #[test]
@@ -298,17 +380,25 @@ mod tests {
 
     #[test]
     fn a_server_that_did_not_start_meets_nothing() {
-        let start = Start {
+        let mut start = Start {
             name: "forebay",
             ready_s: vec![0.5, 1.5, 0.9],
             idle_bytes: Vec::new(),
             disk_bytes: 40_000_001,
             fault: None,
         };
-        let judged: Vec<_> = of_start(&start)
-            .iter()
-            .map(|(_, verdict)| verdict.fails())
-            .collect();
-        assert_eq!(judged, [false, true, true]);
+        let fails = |start: &Start| -> Vec<bool> {
+            let judged = of_start(start).into_iter();
+            judged.map(|(_, verdict)| verdict.fails()).collect()
+        };
+        assert_eq!(fails(&start), [false, true, true]);
+        start.idle_bytes = vec![1 << 20; 3];
+        start.disk_bytes = 1;
+        assert_eq!(fails(&start), [false, false, false]);
+        // One start failed, and others did not.
+        start.fault = Some("it died".to_owned());
+        assert_eq!(fails(&start), [true, true, false]);
+        let (line, _) = &of_start(&start)[0];
+        assert!(line.ends_with("Forebay failed: it died"), "{line}");
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::param::clock_ticks_per_second;
 
 /// A process and all below it.
@@ -50,11 +50,17 @@ impl Tree {
     }
 
     /// Returns the peak of resident memory in bytes, summed over the processes.
+    ///
+    /// # Errors
+    /// There is none: the root ended, or its file cannot be read.
     pub(crate) fn peak(self) -> Result<u64> {
         self.sum("status", "VmHWM:")
     }
 
     /// Returns the memory in bytes, with shared pages counted once.
+    ///
+    /// # Errors
+    /// As for the peak.
     pub(crate) fn proportional(self) -> Result<u64> {
         self.sum("smaps_rollup", "Pss:")
     }
@@ -65,6 +71,9 @@ impl Tree {
             let text = fs::read_to_string(folder(id).join(file)).unwrap_or_default();
             bytes += kib(&text, figure).unwrap_or_default() << 10;
         }
+        // No process is without memory, and 0 would meet every target.
+        let file = folder(self.root).join(file);
+        ensure!(bytes > 0, "{} tells no {figure}", file.display());
         Ok(bytes)
     }
 
@@ -143,6 +152,15 @@ mod tests {
         let mut ids: Vec<_> = below(5, HashMap::from(all)).into_keys().collect();
         ids.sort_unstable();
         assert_eq!(ids, [5, 6, 7]);
+    }
+
+    #[test]
+    fn the_memory_of_a_process_that_is_gone_is_an_error() {
+        let gone = Tree::of(u32::MAX);
+        let error = gone.peak().unwrap_err().to_string();
+        assert_eq!(error, "/proc/4294967295/status tells no VmHWM:");
+        let error = gone.proportional().unwrap_err().to_string();
+        assert_eq!(error, "/proc/4294967295/smaps_rollup tells no Pss:");
     }
 
     #[test]

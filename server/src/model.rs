@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     device::Location,
-    tensor::Placed,
+    tensor::{HostTensor, Placed},
     torch::{self, Failure},
 };
 
@@ -42,6 +42,10 @@ pub trait Model: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Makes sure that the model answers at `location`, an accelerator, as it does on the host, and takes
+    /// less of what was done to it else. `run` runs a pass there.
+    fn settle(&self, _location: Location, _run: &mut Trial<'_>) {}
+
     /// Returns what passes over one row took on the host, where they were measured.
     fn row(&self) -> Option<RowTime> {
         None
@@ -55,6 +59,20 @@ pub trait Model: Send + Sync + fmt::Debug {
     fn host_inputs(&self) -> Vec<bool> {
         Vec::new()
     }
+}
+
+/// Runs one pass of an instance where it is, and waits until it is over.
+pub type Trial<'a> = dyn FnMut(Box<dyn Instance>, Vec<Option<HostTensor>>) -> Tried + 'a;
+
+/// How a pass went that was run to try the model.
+#[derive(Debug)]
+pub enum Tried {
+    /// It gave these outputs.
+    Answered(Vec<HostTensor>),
+    /// The model failed.
+    Failed(String),
+    /// Something else failed, which tells nothing of the model.
+    Unknown,
 }
 
 /// What passes over one row take.

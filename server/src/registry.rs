@@ -22,6 +22,7 @@ mod config;
 mod load;
 mod place;
 mod served;
+mod trial;
 mod warmup;
 
 pub use config::{Config, WarmupSizes};

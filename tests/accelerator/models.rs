@@ -6,7 +6,7 @@ use forebay_proto::{DataType, Shape};
 use forebay_server::{
     device::{Accelerator, Device, Location},
     memory::Pool,
-    model::{Model, TorchScript, TorchSettings},
+    model::{Instance, Model, TorchScript, TorchSettings, Tried},
     signature::{Signature, TensorSpec},
     tensor::{HostData, HostTensor, Placed},
 };
@@ -41,6 +41,29 @@ fn run(
     let mut instance = model.instance(device.location()).unwrap();
     let work = Box::new(move |inputs| instance.forward(inputs));
     through(device, inputs, &model.host_inputs(), work)
+}
+
+/// Runs passes as a model's trial asks for them: on the device, unless `spoil` has another outcome for
+/// the nth.
+fn settle(
+    device: &Accelerator,
+    model: &TorchScript,
+    spoil: impl Fn(usize, Vec<HostTensor>) -> Tried,
+) -> usize {
+    let mut passes = 0;
+    let mut run = |mut instance: Box<dyn Instance>, inputs: Vec<Option<HostTensor>>| {
+        let pinned = |input: HostTensor| {
+            let dims = input.shape.dims();
+            tensor(device, input.datatype, dims, input.data.as_ref())
+        };
+        let inputs = inputs.into_iter().map(|input| input.map(pinned)).collect();
+        let work = Box::new(move |inputs| instance.forward(inputs));
+        let outputs = through(device, inputs, &model.host_inputs(), work);
+        passes += 1;
+        spoil(passes, outputs)
+    };
+    model.settle(device.location(), &mut run);
+    passes
 }
 
 fn floats(tensor: &HostTensor) -> Vec<f32> {
@@ -85,6 +108,69 @@ fn a_network_answers_as_on_the_cpu_saved_and_frozen() {
             }
         }
     }
+    assert_nothing_is_held(&device);
+}
+
+#[test]
+fn a_form_that_fails_on_the_device_or_answers_otherwise_is_not_taken_there() {
+    let device = device(FAST);
+    let dir = tempfile::tempdir().unwrap();
+    models::write(dir.path(), &[Fixture::Mlp]).unwrap();
+    let file = dir.path().join("mlp/1/model.pt");
+    let load = || {
+        let signature = Signature {
+            inputs: vec![spec("INPUT__0", DataType::Fp32, &[784])],
+            outputs: vec![spec("OUTPUT__0", DataType::Fp32, &[10])],
+            max_batch_size: 64,
+        };
+        load(&file, signature, true)
+    };
+    let told = |model: &TorchScript| {
+        let facts = model.facts(&[device.location()]);
+        let [form, why] = [0, 1].map(|at| facts[at].1.clone());
+        (form, why)
+    };
+    let model = load();
+    assert_eq!(
+        settle(&device, &model, |_, outputs| Tried::Answered(outputs)),
+        1
+    );
+    assert_eq!(told(&model).0, "optimized");
+
+    drop(model);
+    let model = load();
+    let fails = |pass, outputs| match pass {
+        1 => Tried::Failed("there is no engine".to_owned()),
+        _ => Tried::Answered(outputs),
+    };
+    assert_eq!(settle(&device, &model, fails), 2);
+    let (form, why) = told(&model);
+    assert_eq!(form, "frozen");
+    let found = "optimized on an accelerator does not run: there is no engine; \
+        frozen on an accelerator answers as on the CPU";
+    assert!(why.ends_with(found), "{why}");
+
+    let otherwise = |_, mut outputs: Vec<HostTensor>| {
+        let zeros = vec![0; outputs[0].data.as_ref().len()];
+        outputs[0].data = HostData::Wire(zeros.into());
+        Tried::Answered(outputs)
+    };
+    drop(model);
+    let model = load();
+    assert_eq!(settle(&device, &model, otherwise), 2);
+    let (form, why) = told(&model);
+    assert_eq!(form, "saved");
+    assert!(
+        why.ends_with("frozen on an accelerator answers otherwise than the saved one"),
+        "{why}"
+    );
+    // Nothing is left to try, and what says nothing of the model changes nothing.
+    assert_eq!(settle(&device, &model, otherwise), 0);
+    drop(model);
+    let model = load();
+    assert_eq!(settle(&device, &model, |_, _| Tried::Unknown), 1);
+    assert_eq!(told(&model).0, "optimized");
+    drop(model);
     assert_nothing_is_held(&device);
 }
 

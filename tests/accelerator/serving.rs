@@ -212,6 +212,12 @@ async fn a_network_on_the_device_answers_as_on_the_cpu() {
         .with_model("cpu", &rename(cpu, "cpu"), Some(&module))
         .start()
         .await;
+    let parameters = &server.model("gpu").settings.config.parameters;
+    let why = &parameters["FOREBAY_FORM_REASON"].string_value;
+    assert!(
+        why.ends_with("optimized on an accelerator answers as on the CPU"),
+        "{why}"
+    );
     let client = server.client().await;
     for rows in [1i64, 4] {
         let values: Vec<f32> = (0..rows * 784)

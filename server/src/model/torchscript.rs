@@ -7,19 +7,20 @@
 use std::{
     cell::Cell,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Once, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
 };
 
 use forebay_proto::DataType;
 
 use super::{
-    Argument, ArgumentKind, Error, File, Instance, Model, RowTime, Schema, concise, sample, shown,
+    Argument, ArgumentKind, Error, File, Instance, Model, RowTime, Schema, Trial, Tried, concise,
+    sample, shown,
 };
 use crate::{
     device::Location,
     memory::Pool,
     signature::{Signature, TensorSpec},
-    tensor::Placed,
+    tensor::{HostTensor, Placed},
     torch::{self, Form, Module, SharedModule, kind},
 };
 
@@ -59,8 +60,18 @@ struct Plan {
     pool: Pool,
     /// The form of instances on the host, where it was measured.
     on_host: Form,
-    /// That of instances on an accelerator: the furthest whose answers are right.
-    elsewhere: Form,
+    elsewhere: Mutex<Elsewhere>,
+}
+
+/// The form of instances on an accelerator.
+#[derive(Debug)]
+struct Elsewhere {
+    /// The furthest whose answers are right: on the host, until it was tried there.
+    form: Form,
+    /// How this one and further ones did on accelerators.
+    found: Vec<String>,
+    /// What the saved form answered to a made-up request on the host; nothing where it is the only one.
+    expected: Vec<HostTensor>,
 }
 
 /// How instances run.
@@ -123,14 +134,24 @@ impl TorchScript {
             settings,
             pool,
             on_host: Form::Saved,
-            elsewhere: Form::Saved,
+            elsewhere: Mutex::new(Elsewhere {
+                form: Form::Saved,
+                found: Vec::new(),
+                expected: Vec::new(),
+            }),
         };
         let choice = if settings.freeze {
             choice::choose(&plan, saved)
         } else {
             Choice::saved("its configuration says so".to_owned())
         };
-        (plan.on_host, plan.elsewhere) = (choice.form, choice.furthest);
+        plan.on_host = choice.form;
+        let expected = choice.expected.into_iter();
+        plan.elsewhere = Mutex::new(Elsewhere {
+            form: choice.furthest,
+            found: Vec::new(),
+            expected: expected.filter_map(Placed::into_host).collect(),
+        });
         let shared = choice.module.map(|module| (Location::Host, module));
         Ok(Self {
             plan: Arc::new(plan),
@@ -159,6 +180,31 @@ impl TorchScript {
     pub fn is_shared(&self) -> bool {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.iter().any(|(at, _)| *at == Location::Host)
+    }
+
+    /// Tries the model at `location`. Returns what is wrong with it, if a pass tells anything.
+    fn tried(&self, location: Location, run: &mut Trial<'_>) -> Option<Result<(), String>> {
+        let instance = match self.instance(location) {
+            Ok(instance) => instance,
+            Err(Error::Load { reason, .. }) => {
+                return Some(Err(format!("does not load: {reason}")));
+            }
+            Err(_) => return None,
+        };
+        let inputs = choice::request(&self.plan, 1).ok()?;
+        let inputs = inputs.into_iter().map(|input| input?.into_host());
+        match run(instance, inputs.collect()) {
+            Tried::Answered(outputs) => {
+                let agree = choice::agree_elsewhere(&self.plan.elsewhere().expected, &outputs);
+                Some(if agree {
+                    Ok(())
+                } else {
+                    Err(choice::OTHERWISE.to_owned())
+                })
+            }
+            Tried::Failed(text) => Some(Err(format!("does not run: {text}"))),
+            Tried::Unknown => None,
+        }
     }
 
     /// Returns the module that instances at `location` share, if they do, or one of their own.
@@ -248,13 +294,44 @@ impl Model for TorchScript {
     }
 
     fn facts(&self, locations: &[Location]) -> Vec<(&'static str, String)> {
+        let elsewhere = self.plan.elsewhere();
+        let forms = forms(self.plan.on_host, elsewhere.form, locations);
+        let found = elsewhere.found.iter().map(String::as_str);
+        let why: Vec<_> = std::iter::once(self.why()).chain(found).collect();
         vec![
-            (
-                "FOREBAY_FORM",
-                forms(self.plan.on_host, self.plan.elsewhere, locations),
-            ),
-            ("FOREBAY_FORM_REASON", self.why.clone()),
+            ("FOREBAY_FORM", forms),
+            ("FOREBAY_FORM_REASON", why.join("; ")),
         ]
+    }
+
+    fn settle(&self, location: Location, run: &mut Trial<'_>) {
+        loop {
+            let form = self.plan.form(location);
+            let Some(less) = form.less() else {
+                return;
+            };
+            let Some(tried) = self.tried(location, run) else {
+                return;
+            };
+            let found = tried
+                .as_ref()
+                .err()
+                .map_or("answers as on the CPU", |fault| fault);
+            let found = format!("{form} on an accelerator {found}");
+            let mut elsewhere = self.plan.elsewhere();
+            if !elsewhere.found.contains(&found) {
+                elsewhere.found.push(found);
+            }
+            let Err(fault) = tried else {
+                return;
+            };
+            elsewhere.form = less;
+            drop(elsewhere);
+            let file = self.plan.file.display().to_string();
+            tracing::warn!(file, %form, ?location, fault, "a form of the model is not taken");
+            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.retain(|(at, _)| *at == Location::Host);
+        }
     }
 
     fn row(&self) -> Option<RowTime> {
@@ -314,8 +391,13 @@ impl Plan {
     fn form(&self, location: Location) -> Form {
         match location {
             Location::Host => self.on_host,
-            Location::Accelerator(_) => self.elsewhere,
+            Location::Accelerator(_) => self.elsewhere().form,
         }
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Elsewhere> {
+        let elsewhere = self.elsewhere.lock();
+        elsewhere.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{
     Served, WarmupSizes,
     blueprint::{Blueprint, Started},
-    place,
+    place, trial,
     warmup::{self, Warmup},
 };
 use crate::{
@@ -127,6 +127,7 @@ impl Loader {
             (self.intra_op_threads, self.executor, &locations(&places)),
             &self.pool,
         )?;
+        trial::settle(&*model, &places);
         let queue = settings.queue.max_queue_size;
         let scheduler = Scheduler::new(
             &settings.scheduling,
@@ -225,6 +226,7 @@ pub fn try_load(
     let locations = locations(&places);
     let config = executor::Config::default();
     let model = open(settings, version, (1, config, &locations), &Pool::new(0))?;
+    trial::settle(&*model, &places);
     for place in place::distinct(&places) {
         model.instance(place.location())?;
     }

@@ -27,6 +27,15 @@ pub(crate) enum Form {
 }
 
 impl Form {
+    /// Returns the form that has less done to it.
+    pub(crate) fn less(self) -> Option<Self> {
+        match self {
+            Self::Saved => None,
+            Self::Frozen => Some(Self::Saved),
+            Self::Optimized => Some(Self::Frozen),
+        }
+    }
+
     /// Returns the number that the shim has for it.
     fn code(self) -> i32 {
         match self {

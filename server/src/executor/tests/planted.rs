@@ -3,7 +3,11 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, atomic::Ordering, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -40,8 +44,16 @@ struct Planted {
     early: Mutex<Option<Event>>,
     /// The stream that has nothing to wait for.
     elsewhere: Mutex<<Simulated as Device>::Stream>,
-    /// The answer that is given up once the upload is enqueued.
-    victim: Option<Mutex<mpsc::Receiver<Pending>>>,
+    /// The answer that is given up once an operation is enqueued, and which.
+    victim: Option<(Moment, Mutex<mpsc::Receiver<Pending>>)>,
+    downloads: AtomicUsize,
+}
+
+/// When an answer is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Upload,
+    Launch,
 }
 
 #[derive(Debug)]
@@ -55,6 +67,15 @@ impl Planted {
             early: Mutex::default(),
             elsewhere: Mutex::new(device.open_stream("elsewhere").unwrap()),
             victim: None,
+            downloads: AtomicUsize::new(0),
+        }
+    }
+
+    fn give_up(&self, now: Moment) {
+        if let Some((moment, victim)) = &self.victim
+            && *moment == now
+        {
+            drop(victim.lock().unwrap().recv());
         }
     }
 }
@@ -86,9 +107,7 @@ impl Device for Planted {
             *self.early.lock().unwrap() = Some(self.device.record(&stream.0)?);
         }
         let buffer = self.device.upload(&stream.0, tensors, on_host)?;
-        if let Some(victim) = &self.victim {
-            drop(victim.lock().unwrap().recv());
-        }
+        self.give_up(Moment::Upload);
         Ok(buffer)
     }
     fn launch(
@@ -97,13 +116,16 @@ impl Device for Planted {
         inputs: Self::Buffer,
         work: Work,
     ) -> Result<Self::Buffer, device::Error> {
-        self.device.launch(&stream.0, inputs, work)
+        let outputs = self.device.launch(&stream.0, inputs, work)?;
+        self.give_up(Moment::Launch);
+        Ok(outputs)
     }
     fn download(
         &self,
         stream: &Named,
         outputs: Self::Buffer,
     ) -> Result<Self::Buffer, device::Error> {
+        self.downloads.fetch_add(1, Ordering::Relaxed);
         self.device.download(&stream.0, outputs)
     }
     fn record(&self, stream: &Named) -> Result<Event, device::Error> {
@@ -161,17 +183,19 @@ fn is_found_out(plant: Plant, user: &str, writer: &str) {
     }
 }
 
-/// Runs a request that is given up while its inputs are written, and returns the reports.
-fn give_up_after_the_upload(plant: Plant, mode: Mode) -> Vec<String> {
+/// Runs a request that is given up at `moment`, and returns the reports and how often outputs were copied.
+fn given_up(moment: Moment, plant: Plant, mode: Mode) -> (Vec<String>, usize) {
     let simulated = (*stage_times(1, 1, 1)).clone();
     let (give_up, victim) = mpsc::sync_channel(1);
     let mut device = Planted::new(&simulated, plant);
-    device.victim = Some(Mutex::new(victim));
-    let rig = rig(Arc::new(device), &Scheduling::Each, 3, mode);
+    device.victim = Some((moment, Mutex::new(victim)));
+    let device = Arc::new(device);
+    let rig = rig(Arc::clone(&device), &Scheduling::Each, 3, mode);
     give_up.send(rig.submit(1, 7)).unwrap();
     rig.finish();
     let hazards = simulated.hazards();
-    hazards.iter().map(ToString::to_string).collect()
+    let reports = hazards.iter().map(ToString::to_string).collect();
+    (reports, device.downloads.load(Ordering::Relaxed))
 }
 
 #[test]
@@ -204,7 +228,7 @@ fn a_host_that_reads_before_it_synchronizes_is_found_out() {
 #[test]
 fn memory_that_is_freed_while_it_is_written_is_found_out() {
     for mode in [Mode::Stages, Mode::Inline] {
-        let reports = give_up_after_the_upload(Plant::FreesWhatIsStillWritten, mode);
+        let (reports, _) = given_up(Moment::Upload, Plant::FreesWhatIsStillWritten, mode);
         assert!(
             reports[0].contains("a free by the host") && reports[0].contains("upload 1 on 'h2d-0'"),
             "{reports:?}"
@@ -239,10 +263,17 @@ fn without_a_mistake_nothing_is_reported() {
         wait(rig.submit(1, 7)).unwrap();
         rig.finish();
         assert_clean(&simulated);
-        assert_eq!(
-            give_up_after_the_upload(Plant::Nothing, mode),
-            Vec::<String>::new()
-        );
+    }
+}
+
+#[test]
+fn a_request_that_is_given_up_costs_no_further_stage() {
+    for mode in [Mode::Stages, Mode::Inline] {
+        for moment in [Moment::Upload, Moment::Launch] {
+            let (reports, downloads) = given_up(moment, Plant::Nothing, mode);
+            assert_eq!(reports, Vec::<String>::new());
+            assert_eq!(downloads, 0, "{mode:?}, after the {moment:?}");
+        }
     }
 }
 
@@ -251,7 +282,7 @@ fn a_cut_batch_that_nobody_wants_any_more_stops() {
     let simulated = (*stage_times(1, 1, 1)).clone();
     let (give_up, victim) = mpsc::sync_channel(1);
     let mut device = Planted::new(&simulated, Plant::Nothing);
-    device.victim = Some(Mutex::new(victim));
+    device.victim = Some((Moment::Upload, Mutex::new(victim)));
     let wiring = Wiring {
         scheduling: batching(),
         depth: 3,

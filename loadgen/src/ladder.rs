@@ -1,8 +1,9 @@
 //! `loadgen ladder`: configurations of one model against one another, batch size by batch size.
 //!
-//! A volley of requests after one for warm-up, to each column in turn, again and again. `plan`
-//! says whose turn it is, `volley` sends, `cell` sums up, `judge` says who won; all but
-//! `volley` and `columns` are pure.
+//! A volley of requests after one for warm-up, to each column in turn, again and again. The first
+//! round is the run-in: it pays for what threads, runners and slabs take once, and no figure is of it
+//! but the latency of the very first request. `plan` says whose turn it is, `volley` sends, `cell`
+//! sums up, `judge` says who won; all but `volley` and `columns` are pure.
 //!
 //! Invariant: a column that is not served says why; it never shows a zero.
 
@@ -24,18 +25,18 @@ use std::{
 use anyhow::{Context, Result};
 use forebay_client::Client;
 
-use self::{
-    cell::Repetition,
-    columns::{Prepared, prepare},
-    plan::{Turn, even_out, turns},
-    volley::Settings,
-};
 pub use self::{
     cell::{Cell, Source, StageMeans, Utilisation},
     judge::Judgement,
     report::{ColumnReport, Report, RowReport, SCHEMA, State},
     spread::Spread,
     table::Table,
+};
+use self::{
+    cell::{Repetition, RunIn},
+    columns::{Prepared, prepare},
+    plan::{Turn, even_out, turns},
+    volley::Settings,
 };
 use crate::{
     cli::{Column, LadderArgs},
@@ -70,6 +71,7 @@ pub async fn run(args: &LadderArgs) -> Result<Report> {
         client,
         args,
         start,
+        run_in: vec![vec![RunIn::default(); args.batches.len()]; prepared.len()],
         done: vec![vec![Vec::new(); args.batches.len()]; prepared.len()],
         cut: None,
     };
@@ -128,6 +130,8 @@ struct Climb<'a> {
     args: &'a LadderArgs,
     start: Instant,
     /// By column and row.
+    run_in: Vec<Vec<RunIn>>,
+    /// The same, what counts.
     done: Vec<Vec<Vec<Repetition>>>,
     cut: Option<String>,
 }
@@ -136,9 +140,10 @@ impl Climb<'_> {
     async fn all(&mut self, prepared: &[Prepared]) {
         let end = self.start + self.args.limit;
         let rows = self.args.batches.len();
-        for turn in turns(self.args.repetitions, rows, prepared.len()) {
+        // One round more, the first, for the run-in.
+        for turn in turns(1 + self.args.repetitions, rows, prepared.len()) {
             let is_floor = turn.column + 1 == prepared.len();
-            if is_floor && turn.repetition >= FLOOR_REPETITIONS {
+            if is_floor && turn.repetition > FLOOR_REPETITIONS {
                 continue;
             }
             let column = &prepared[turn.column];
@@ -163,7 +168,15 @@ impl Climb<'_> {
             if !self.args.quiet {
                 tell(turn, column, self.args, &repetition);
             }
-            self.done[turn.column][turn.row].push(repetition);
+            self.keep(turn, repetition);
+        }
+    }
+
+    fn keep(&mut self, turn: Turn, volley: Repetition) {
+        if turn.repetition == 0 {
+            self.run_in[turn.column][turn.row] = volley.into();
+        } else {
+            self.done[turn.column][turn.row].push(volley);
         }
     }
 
@@ -177,14 +190,16 @@ impl Climb<'_> {
     }
 
     fn columns(&self, prepared: Vec<Prepared>) -> Vec<ColumnReport> {
-        let columns = prepared.into_iter().zip(&self.done);
-        let columns = columns.map(|(Prepared { column, pools }, done)| ColumnReport {
-            label: column.label,
-            model: column.model,
-            state: match pools {
+        let kept = self.run_in.iter().zip(&self.done);
+        let columns = prepared.into_iter().zip(kept);
+        let columns = columns.map(|(prepared, (run_in, done))| ColumnReport {
+            label: prepared.column.label,
+            model: prepared.column.model,
+            platform: prepared.platform,
+            state: match prepared.pools {
                 Err(reason) => State::Absent { reason },
                 Ok(_) => State::Measured {
-                    rows: rows(&self.args.batches, done),
+                    rows: rows(&self.args.batches, run_in, done),
                 },
             },
         });
@@ -192,11 +207,11 @@ impl Climb<'_> {
     }
 }
 
-fn rows(batches: &[u32], done: &[Vec<Repetition>]) -> Vec<RowReport> {
-    let rows = batches.iter().zip(done);
-    let rows = rows.map(|(&batch, repetitions)| RowReport {
+fn rows(batches: &[u32], run_in: &[RunIn], done: &[Vec<Repetition>]) -> Vec<RowReport> {
+    let rows = batches.iter().zip(run_in.iter().zip(done));
+    let rows = rows.map(|(&batch, (run_in, repetitions))| RowReport {
         batch,
-        cell: Cell::of(batch, repetitions),
+        cell: Cell::of(batch, repetitions).after(run_in),
     });
     rows.collect()
 }
@@ -210,12 +225,13 @@ fn tell(turn: Turn, column: &Prepared, args: &LadderArgs, repetition: &Repetitio
         (None, Some(spread)) => format!("{:.1} samples/s", spread.mean),
         (None, None) => "nothing".to_owned(),
     };
-    let (turn, label) = (turn.repetition + 1, &column.column.label);
+    let round = match turn.repetition {
+        0 => "run-in".to_owned(),
+        number => format!("repetition {number}"),
+    };
+    let label = &column.column.label;
     // With stderr gone, nobody waits.
-    let _ = writeln!(
-        io::stderr(),
-        "repetition {turn}, batch {batch}, {label}: {figure}"
-    );
+    let _ = writeln!(io::stderr(), "{round}, batch {batch}, {label}: {figure}");
 }
 
 async fn devices(client: &Client) -> Vec<String> {

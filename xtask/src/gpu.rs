@@ -217,6 +217,7 @@ mod tests {
                 "process.py",
                 "record.py",
                 "resnet18.py",
+                "served.py",
                 "table.py"
             ]
         );

@@ -36,8 +36,8 @@ pub struct LadderArgs {
     /// The server
     #[arg(long, default_value = "http://127.0.0.1:8001")]
     pub endpoint: String,
-    /// A configuration; the one labelled `auto` is held against the others [default: the models
-    /// of `cargo xtask models --ladder`, next to published figures]
+    /// A configuration; the one labelled `auto` is held against the others of its platform [default:
+    /// the models of `cargo xtask models --ladder`, next to published figures]
     #[arg(long = "column", value_name = "LABEL=MODEL", value_parser = column)]
     pub columns: Vec<Column>,
     /// A model that does next to nothing with the same input: what client and network can carry
@@ -49,7 +49,7 @@ pub struct LadderArgs {
     /// Requests that are sent at once
     #[arg(long, value_name = "N", value_parser = positive, default_value = "100")]
     pub requests: usize,
-    /// How often, taking turns between the configurations
+    /// How often, taking turns between the configurations, after once as a run-in that does not count
     #[arg(long, value_name = "N", value_parser = positive, default_value = "10")]
     pub repetitions: usize,
     /// Time that all of it may take; what is complete by then is reported
@@ -70,7 +70,7 @@ pub struct LadderArgs {
     /// Seed of the payloads
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Fail unless `auto` is within 2 % of the best at every batch size
+    /// Fail unless `auto` is within 2 % of the best of its platform at every batch size
     #[arg(long)]
     pub check: bool,
     /// Write the report as JSON

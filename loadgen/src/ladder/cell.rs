@@ -44,9 +44,20 @@ pub(super) struct Repetition {
     /// Percent of the device's time, and how long after the first request, every 100 ms, where its
     /// driver tells.
     pub(super) utilisation: Vec<(Duration, u32)>,
+    /// Slabs of page-locked memory that were allocated meanwhile, where the server tells.
+    pub(super) pinned_allocations: Option<u64>,
 }
 
-/// One column at one batch size.
+/// What is kept of the volley before the repetitions, which pays for what happens once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RunIn {
+    /// How long the single request before it took, the very first, if it was answered.
+    pub(super) first: Option<Duration>,
+    /// What was said of its first request without a correct answer.
+    pub(super) failure: Option<String>,
+}
+
+/// One column at one batch size. Nothing of its run-in is in a figure, but for its very first request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// Repetitions that were completed.
@@ -57,7 +68,10 @@ pub struct Cell {
     pub failed: u64,
     /// What was said of the first of those.
     pub failure: Option<String>,
-    /// Latency of the very first request.
+    /// What was said of the first request of the run-in that was not.
+    #[serde(default)]
+    pub run_in_failure: Option<String>,
+    /// Latency of the very first request, before the run-in.
     pub first_warmup_ms: Option<f64>,
     /// Latency of the single request before each repetition.
     pub warmup_ms: Option<Spread>,
@@ -81,6 +95,10 @@ pub struct Cell {
     pub bound_per_s: Option<f64>,
     /// Throughput over that bound. Several workers may exceed it.
     pub of_bound: Option<f64>,
+    /// Slabs of page-locked memory that were allocated in each repetition; the steady path allocates
+    /// none. Empty where the server does not tell.
+    #[serde(default)]
+    pub pinned_allocations: Vec<u64>,
 }
 
 /// How much of the time the device worked.
@@ -117,6 +135,15 @@ pub struct StageMeans {
     pub d2h: f64,
 }
 
+impl From<Repetition> for RunIn {
+    fn from(volley: Repetition) -> Self {
+        Self {
+            first: volley.warmup,
+            failure: volley.failure,
+        }
+    }
+}
+
 impl Repetition {
     /// Returns the time from the first request to the last answer.
     fn span(&self) -> Option<Duration> {
@@ -144,10 +171,7 @@ impl Cell {
         };
         let samples_per_s = each(&|repetition| repetition.samples_per_s(batch));
         let stages = repetitions.iter().flat_map(|one| &one.stages);
-        // The first single request pays for what happens once, so it does not tell the stages.
-        let settled = repetitions.get(1..).filter(|rest| !rest.is_empty());
-        let alone = settled.unwrap_or(repetitions).iter();
-        let alone_ms = StageMeans::of(alone.filter_map(|one| one.alone.as_ref()));
+        let alone_ms = StageMeans::of(repetitions.iter().filter_map(|one| one.alone.as_ref()));
         let stages_ms = StageMeans::of(stages);
         let least = alone_ms.map(|alone| stages_ms.map_or(alone, |loaded| alone.least(loaded)));
         let bound_per_s = least.and_then(|means| means.bound(batch));
@@ -160,7 +184,8 @@ impl Cell {
                 .sum(),
             failed: repetitions.iter().map(|one| one.failed).sum(),
             failure: repetitions.iter().find_map(|one| one.failure.clone()),
-            first_warmup_ms: repetitions.first().and_then(|one| one.warmup.map(millis)),
+            run_in_failure: None,
+            first_warmup_ms: None,
             warmup_ms: each(&|repetition| repetition.warmup.map(millis)),
             latency_ms: each(&Repetition::mean_ms),
             percentiles: percentiles(repetitions),
@@ -173,6 +198,16 @@ impl Cell {
             of_bound: samples_per_s
                 .zip(bound_per_s)
                 .map(|(got, bound)| got.mean / bound),
+            pinned_allocations: pinned_allocations(repetitions).unwrap_or_default(),
+        }
+    }
+
+    /// Adds what is told of the run-in.
+    pub(super) fn after(self, run_in: &RunIn) -> Self {
+        Self {
+            run_in_failure: run_in.failure.clone(),
+            first_warmup_ms: run_in.first.map(millis),
+            ..self
         }
     }
 
@@ -241,6 +276,12 @@ fn pipeline(repetitions: &[Repetition]) -> Option<PipelineStatistics> {
         sum.computing += one.computing;
     }
     Some(sum)
+}
+
+/// Returns the slabs that were allocated in each repetition, if the server told of each.
+fn pinned_allocations(repetitions: &[Repetition]) -> Option<Vec<u64>> {
+    let each = repetitions.iter().map(|one| one.pinned_allocations);
+    each.collect()
 }
 
 fn utilisation(

@@ -36,7 +36,7 @@ fn the_spread_is_over_repetitions() {
     let spread = cell.samples_per_s.unwrap();
     assert!((spread.mean - 150.0).abs() < 1e-9 && spread.n == 2);
     assert!((spread.sd.unwrap() - 5000f64.sqrt()).abs() < 1e-9);
-    assert_eq!((cell.first_warmup_ms, cell.answered), (Some(70.0), 200));
+    assert_eq!((cell.warmup_ms.unwrap().mean, cell.answered), (52.5, 200));
 }
 
 #[test]
@@ -61,10 +61,37 @@ fn failures_never_improve_a_percentile() {
 }
 
 #[test]
-fn the_bound_is_of_the_slowest_stage_of_single_requests_after_the_first() {
-    let mut first = steady(58 * MS);
-    first.alone = Some(stages(900, 900, 900));
-    let cell = Cell::of(1, &[first, steady(58 * MS)]);
+fn of_the_run_in_its_first_request_and_its_fault_are_told_and_nothing_counts() {
+    let mut volley = steady(900 * MS);
+    volley.alone = Some(stages(900, 900, 900));
+    volley.failed = 3;
+    volley.failure = Some("cold".to_owned());
+    let counted = [steady(MS), steady(MS)];
+    let cell = Cell::of(1, &counted).after(&volley.into());
+    assert_eq!(cell.first_warmup_ms, Some(6300.0));
+    assert_eq!(cell.run_in_failure.as_deref(), Some("cold"));
+    let without = Cell {
+        first_warmup_ms: None,
+        run_in_failure: None,
+        ..cell
+    };
+    assert_eq!(without, Cell::of(1, &counted));
+}
+
+#[test]
+fn slabs_are_told_of_each_repetition_or_of_none() {
+    let gained = |count| Repetition {
+        pinned_allocations: count,
+        ..steady(MS)
+    };
+    let told = |counts: [Option<u64>; 2]| Cell::of(1, &counts.map(gained)).pinned_allocations;
+    assert_eq!(told([Some(4), Some(0)]), [4, 0]);
+    assert!(told([Some(4), None]).is_empty());
+}
+
+#[test]
+fn the_bound_is_of_the_slowest_stage_of_single_requests() {
+    let cell = Cell::of(1, &[steady(58 * MS), steady(58 * MS)]);
     assert_eq!(cell.alone_ms.unwrap().h2d, 6.0);
     assert!((cell.bound_per_s.unwrap() - 1000.0 / 58.0).abs() < 1e-9);
     assert!((cell.of_bound.unwrap() - 1.0).abs() < 1e-9);

@@ -12,6 +12,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) column: Column,
+    /// What the server calls the kind of the model; empty where it is not there.
+    pub(super) platform: String,
     /// A pool for each batch size, or why the model is not there.
     pub(super) pools: Result<Vec<Pool>, String>,
 }
@@ -39,9 +41,11 @@ pub(super) async fn prepare(
     let mut made: Vec<(Vec<TensorMetadata>, Vec<Pool>)> = Vec::new();
     let mut prepared = Vec::new();
     for column in columns {
+        let mut platform = String::new();
         let pools = match ready(client, &column.model).await {
             Err(reason) => Err(reason),
             Ok(model) => {
+                platform.clone_from(&model.platform);
                 if !made.iter().any(|(inputs, _)| *inputs == model.inputs) {
                     let pools = pools(&model, args).with_context(|| {
                         format!("make the payloads for model '{}'", column.model)
@@ -55,6 +59,7 @@ pub(super) async fn prepare(
         };
         prepared.push(Prepared {
             column: column.clone(),
+            platform,
             pools,
         });
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, ColumnReport, State};
+use super::{Cell, ColumnReport, Spread};
 
 /// The column that is held against the others.
 pub(super) const AUTO: &str = "auto";
@@ -18,17 +18,25 @@ pub(super) const CLEAR_OF_TRANSPORT: f64 = 0.5;
 pub struct Judgement {
     /// The batch size.
     pub batch: u32,
-    /// The column with the highest mean throughput, and that throughput.
+    /// The column with the highest mean throughput, and that throughput, of those with the platform
+    /// of `auto`: what it could have chosen.
     pub best: Option<(String, f64)>,
-    /// Throughput of `auto` over the best.
+    /// Throughput of `auto` over that.
     pub auto_of_best: Option<f64>,
+    /// The same of all columns. A package that another compiler made is another model: told, not
+    /// judged.
+    pub best_of_all: Option<(String, f64)>,
+    /// Throughput of `auto` over that.
+    pub auto_of_all: Option<f64>,
     /// Repetitions that each figure is of.
     #[serde(default)]
     pub repetitions: usize,
-    /// Whether every column is so near to what client and network carry that nothing is shown.
+    /// Whether every column of the platform is so near to what client and network carry that nothing
+    /// is shown.
     #[serde(default)]
     pub near_floor: bool,
-    /// Whether `auto` is the best or within 2 % of it, no request failed, and this is shown.
+    /// Whether `auto` is the best of its platform or within 2 % of it, no request failed, and this is
+    /// shown.
     pub passes: bool,
     /// What stands in the way.
     pub faults: Vec<String>,
@@ -41,35 +49,16 @@ pub(super) fn judge(
     columns: &[ColumnReport],
     floor: &ColumnReport,
 ) -> Judgement {
-    let mut faults = Vec::new();
-    let mut repetitions = 0;
-    let mut best: Option<(String, f64)> = None;
-    let mut auto = None;
-    for column in columns {
-        let State::Measured { rows } = &column.state else {
-            continue;
-        };
-        let cell = &rows[row].cell;
-        if cell.failed > 0 {
-            faults.push(format!("{}: {} requests failed", column.label, cell.failed));
-            continue;
-        }
-        let Some(throughput) = cell.samples_per_s else {
-            faults.push(format!("{}: nothing was measured", column.label));
-            continue;
-        };
-        repetitions = throughput.n;
-        if column.label == AUTO {
-            auto = Some(throughput.mean);
-        }
-        if best
-            .as_ref()
-            .is_none_or(|(_, most)| throughput.mean > *most)
-        {
-            best = Some((column.label.clone(), throughput.mean));
-        }
-    }
-    let auto_of_best = auto.zip(best.as_ref()).map(|(auto, (_, most))| auto / most);
+    let auto = columns.iter().find(|column| column.label == AUTO);
+    let auto = auto.and_then(|column| Some((&column.platform, throughput(row, column)?)));
+    let is_alike =
+        |column: &&ColumnReport| auto.is_none_or(|(platform, _)| column.platform == *platform);
+    let alike: Vec<_> = columns.iter().filter(is_alike).collect();
+    let best = fastest(row, alike.iter().copied());
+    let best_of_all = fastest(row, columns);
+    let part = |best: &Option<(String, f64)>| Some(auto?.1.mean / best.as_ref()?.1);
+    let (auto_of_best, auto_of_all) = (part(&best), part(&best_of_all));
+    let mut faults: Vec<_> = columns.iter().filter_map(|one| fault(row, one)).collect();
     match auto_of_best {
         None => faults.push(format!("there is no figure for {AUTO}")),
         Some(part) if part < WITHIN => {
@@ -77,20 +66,55 @@ pub(super) fn judge(
         }
         Some(_) => {}
     }
-    let near_floor = near_floor(row, columns, floor);
+    let near_floor = near_floor(row, &alike, floor);
+    let mut measured = columns.iter().filter_map(|one| throughput(row, one));
     Judgement {
         batch,
         best,
         auto_of_best,
-        repetitions,
+        best_of_all,
+        auto_of_all,
+        repetitions: measured.next().map_or(0, |spread| spread.n),
         near_floor,
         passes: faults.is_empty() && !near_floor,
         faults,
     }
 }
 
+/// Returns the throughput of a column, unless a request failed.
+fn throughput(row: usize, column: &ColumnReport) -> Option<Spread> {
+    let cell = column.cell(row)?;
+    cell.samples_per_s.filter(|_| cell.failed == 0)
+}
+
+/// Returns what is wrong with the figures of a column that is served.
+fn fault(row: usize, column: &ColumnReport) -> Option<String> {
+    let (label, cell) = (&column.label, column.cell(row)?);
+    match cell.failed {
+        0 if cell.samples_per_s.is_some() => None,
+        0 => Some(format!("{label}: nothing was measured")),
+        failed => Some(format!("{label}: {failed} requests failed")),
+    }
+}
+
+/// Returns the label and the mean throughput of the fastest column, the first of equals.
+fn fastest<'a>(
+    row: usize,
+    columns: impl IntoIterator<Item = &'a ColumnReport>,
+) -> Option<(String, f64)> {
+    let mut best: Option<(&str, f64)> = None;
+    for column in columns {
+        if let Some(Spread { mean, .. }) = throughput(row, column)
+            && best.is_none_or(|(_, most)| mean > most)
+        {
+            best = Some((column.label.as_str(), mean));
+        }
+    }
+    best.map(|(label, mean)| (label.to_owned(), mean))
+}
+
 /// Returns whether there are figures, and client and network bound each of them.
-fn near_floor(row: usize, columns: &[ColumnReport], floor: &ColumnReport) -> bool {
+fn near_floor(row: usize, columns: &[&ColumnReport], floor: &ColumnReport) -> bool {
     let mean = |cell: &Cell| cell.samples_per_s.map(|spread| spread.mean);
     let Some(ceiling) = floor.cell(row).and_then(mean) else {
         return false;
@@ -103,7 +127,7 @@ fn near_floor(row: usize, columns: &[ColumnReport], floor: &ColumnReport) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ladder::{Cell, RowReport, Spread};
+    use crate::ladder::{RowReport, State};
 
     fn column(label: &str, samples_per_s: Option<f64>, failed: u64) -> ColumnReport {
         let cell = Cell {
@@ -114,6 +138,7 @@ mod tests {
         ColumnReport {
             label: label.to_owned(),
             model: label.to_owned(),
+            platform: String::new(),
             state: State::Measured {
                 rows: vec![RowReport { batch: 8, cell }],
             },
@@ -124,6 +149,7 @@ mod tests {
         ColumnReport {
             label: label.to_owned(),
             model: label.to_owned(),
+            platform: String::new(),
             state: State::Absent {
                 reason: "not loaded".to_owned(),
             },
@@ -140,6 +166,32 @@ mod tests {
         assert!(!judged(Some(97.9)).passes);
         assert_eq!(judged(Some(97.9)).best, Some(("a".to_owned(), 100.0)));
         assert!(!judged(None).passes);
+    }
+
+    #[test]
+    fn auto_is_judged_by_its_own_platform_and_told_of_the_others() {
+        let other = ColumnReport {
+            platform: "torch_aoti".to_owned(),
+            ..column(".pt2", Some(200.0), 0)
+        };
+        let columns = [
+            other,
+            column("a", Some(101.0), 0),
+            column(AUTO, Some(100.0), 0),
+        ];
+        let judged = judge(0, 8, &columns, &column("floor", Some(1000.0), 0));
+        assert_eq!(judged.best, Some(("a".to_owned(), 101.0)));
+        assert_eq!(judged.best_of_all, Some((".pt2".to_owned(), 200.0)));
+        assert_eq!(judged.auto_of_best, Some(100.0 / 101.0));
+        assert_eq!(judged.auto_of_all, Some(0.5));
+        assert!(judged.passes, "{judged:?}");
+        // The package is far enough from the ceiling, but it is not what is judged.
+        let bounded = judge(0, 8, &columns[1..], &column("floor", Some(120.0), 0));
+        assert!(bounded.near_floor && !bounded.passes);
+        let [mut slow, ..] = columns.clone();
+        slow.state = column("", Some(1.0), 0).state;
+        let columns = [slow, columns[1].clone(), columns[2].clone()];
+        assert!(judge(0, 8, &columns, &column("floor", Some(120.0), 0)).near_floor);
     }
 
     #[test]

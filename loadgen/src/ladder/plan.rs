@@ -7,7 +7,7 @@
 /// One turn: requests sent at once to one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Turn {
-    /// Which repetition, from 0.
+    /// Which repetition, from 0; a ladder's first is its run-in.
     pub(super) repetition: usize,
     /// Which row, from 0.
     pub(super) row: usize,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Cell, Judgement};
 
 /// The schema's name and number.
-pub const SCHEMA: &str = "forebay-ladder/1";
+pub const SCHEMA: &str = "forebay-ladder/2";
 
 /// A ladder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,9 @@ pub struct ColumnReport {
     pub label: String,
     /// The model.
     pub model: String,
+    /// What the server calls its kind, such as `pytorch_libtorch`; empty where it is not served.
+    #[serde(default)]
+    pub platform: String,
     /// Its figures.
     pub state: State,
 }
@@ -83,7 +86,7 @@ pub struct RowReport {
 }
 
 impl Report {
-    /// Returns whether `auto` is the best or within 2 % of it at every batch size.
+    /// Returns whether `auto` is the best of its platform or within 2 % of it at every batch size.
     pub fn passes(&self) -> bool {
         self.judgements.iter().all(|judgement| judgement.passes)
     }

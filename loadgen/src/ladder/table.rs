@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{Cell, ColumnReport, Report, Source, State, judge::CLEAR_OF_TRANSPORT, published};
+use super::{
+    Cell, ColumnReport, Judgement, Report, Source, State, judge::CLEAR_OF_TRANSPORT, published,
+};
 
 /// Shows a ladder as text.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +27,7 @@ impl fmt::Display for Table<'_> {
 fn head(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     writeln!(
         f,
-        "{} requests sent at once over {} streams after one for warm-up, {} repetitions, at {}",
+        "{} requests sent at once over {} streams after one for warm-up, {} repetitions after a run-in, at {}",
         report.requests, report.streams, report.repetitions, report.endpoint
     )?;
     for device in &report.devices {
@@ -92,6 +94,7 @@ fn details(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         "overlap",
         "h2d / compute / d2h",
         "of bound",
+        "pinned",
     ];
     line(f, "batch", header.map(str::to_owned).into_iter())?;
     line(f, "---", header.map(|_| "---:".to_owned()).into_iter())?;
@@ -105,17 +108,19 @@ fn details(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     }
     writeln!(
         f,
-        "\nfirst: the very first request; warm-up: one request alone, mean over repetitions. Utilisation in \
+        "\nfirst: the very first request; warm-up: one request alone, mean over repetitions. The run-in, as \
+         many requests once more before the first repetition, is in no other figure. Utilisation in \
          percent, by the device's driver from the second second on where requests took two at least, or (*) the \
          part of the pipelines' busy time in which a pass ran. \
          Overlap: stage times over busy time; the passes of several workers overlap one another without any \
          copy. Of bound: throughput over what the slowest stage allows to one worker, each stage by the smaller of \
-         its times alone and under load, for an idle device runs at a lower clock. n: repetitions that all \
-         columns completed."
+         its times alone and under load, for an idle device runs at a lower clock. Pinned: slabs of page-locked \
+         memory allocated meanwhile, in all repetitions / in the last. n: repetitions that all columns \
+         completed."
     )
 }
 
-fn figures(cell: &Cell) -> [String; 12] {
+fn figures(cell: &Cell) -> [String; 13] {
     let utilisation = cell.utilisation.map(|told| match told.source {
         Source::Driver => format!("{:.1}", told.percent),
         Source::Computing => format!("{:.1}*", told.percent),
@@ -123,6 +128,10 @@ fn figures(cell: &Cell) -> [String; 12] {
     let stages = cell
         .stages_ms
         .map(|means| format!("{:.2} / {:.2} / {:.2}", means.h2d, means.compute, means.d2h));
+    let slabs = &cell.pinned_allocations;
+    let pinned = slabs
+        .last()
+        .map(|last| format!("{} / {last}", slabs.iter().sum::<u64>()));
     [
         cell.repetitions.to_string(),
         cell.failed.to_string(),
@@ -136,6 +145,7 @@ fn figures(cell: &Cell) -> [String; 12] {
         plain(cell.overlap),
         stages.unwrap_or_else(|| NONE.to_owned()),
         plain(cell.of_bound),
+        pinned.unwrap_or_else(|| NONE.to_owned()),
     ]
 }
 
@@ -147,9 +157,15 @@ fn absent(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             writeln!(f, "\nno figures for {label}: model '{model}': {reason}")?;
         }
         for (row, batch) in report.batches.iter().enumerate() {
-            if let Some(failure) = column.cell(row).and_then(|cell| cell.failure.as_ref()) {
-                let label = &column.label;
+            let (label, cell) = (&column.label, column.cell(row));
+            if let Some(failure) = cell.and_then(|cell| cell.failure.as_ref()) {
                 writeln!(f, "\n{label} failed at batch {batch}: {failure}")?;
+            }
+            if let Some(failure) = cell.and_then(|cell| cell.run_in_failure.as_ref()) {
+                writeln!(
+                    f,
+                    "\n{label} failed at batch {batch} in the run-in, which does not count: {failure}"
+                )?;
             }
         }
     }
@@ -202,12 +218,27 @@ fn judgements(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             }
             _ => "MISSED",
         };
-        writeln!(f, "batch {}: {best}{auto}: {verdict}", judgement.batch)?;
+        let other = beyond(judgement);
+        writeln!(
+            f,
+            "batch {}: {best}{auto}: {verdict}{other}",
+            judgement.batch
+        )?;
         for fault in &judgement.faults {
             writeln!(f, "  because {fault}")?;
         }
     }
     Ok(())
+}
+
+/// Says how far `auto` is from a column of another platform that is faster than all of its own.
+fn beyond(judgement: &Judgement) -> String {
+    match (&judgement.best_of_all, judgement.auto_of_all) {
+        (Some((label, mean)), Some(part)) if judgement.best_of_all != judgement.best => format!(
+            "; {label}, of another platform, has {mean:.1}: auto reaches {part:.3} of it, which is not judged"
+        ),
+        _ => String::new(),
+    }
 }
 
 fn line(

@@ -9,6 +9,7 @@ fn measured(label: &str, samples_per_s: &[f64]) -> ColumnReport {
     ColumnReport {
         label: label.to_owned(),
         model: format!("ladder_{label}"),
+        platform: "pytorch_libtorch".to_owned(),
         state: State::Measured {
             rows: vec![RowReport { batch: 32, cell }],
         },
@@ -19,6 +20,7 @@ fn absent(label: &str) -> ColumnReport {
     ColumnReport {
         label: label.to_owned(),
         model: "ladder_aoti".to_owned(),
+        platform: String::new(),
         state: State::Absent {
             reason: "no such model".to_owned(),
         },
@@ -70,6 +72,38 @@ fn our_figures_stand_above_the_published_ones_of_the_same_column() {
         ),
         "{text}"
     );
+}
+
+#[test]
+fn a_package_that_is_faster_is_told_and_not_judged() {
+    let mut package = measured(".pt2", &[500.0, 500.0]);
+    package.platform = "torch_aoti".to_owned();
+    let columns = vec![measured("auto", &[400.0, 400.0]), package];
+    let report = report(columns, absent("transport"));
+    let text = Table(&report).to_string();
+    assert!(
+        text.contains(
+            "auto reaches 1.000 of it: met; .pt2, of another platform, has 500.0: auto reaches 0.800 of it, \
+             which is not judged\n"
+        ),
+        "{text}"
+    );
+    assert!(report.passes());
+}
+
+#[test]
+fn a_fault_of_the_run_in_and_slabs_are_told() {
+    let mut column = measured("auto", &[400.0, 400.0]);
+    if let State::Measured { rows } = &mut column.state {
+        rows[0].cell.run_in_failure = Some("out of memory".to_owned());
+        rows[0].cell.pinned_allocations = vec![3, 0];
+    }
+    let text = Table(&report(vec![column], absent("transport"))).to_string();
+    assert!(
+        text.contains("in the run-in, which does not count: out of memory"),
+        "{text}"
+    );
+    assert!(text.contains("| 3 / 0 |"), "{text}");
 }
 
 #[test]

@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use forebay_client::{Client, InferError, Reply, Request, Session, StreamOptions, Ticket};
+use forebay_client::{
+    Client, InferError, PipelineStatistics, Reply, Request, Session, StreamOptions, Ticket,
+};
 use tokio::{
     task::JoinHandle,
     time::{MissedTickBehavior, interval, timeout_at},
@@ -41,7 +43,7 @@ pub(super) async fn fire(
         .map_err(|error| error.to_string())?;
     let model = warmup.model().to_owned();
     let mut repetition = warm_up(&sessions[0], warmup, settings.deadline).await?;
-    let before = pipeline(client, &model).await;
+    let before = Counters::ask(client, &model).await;
     let sampler = sample(client.clone(), model.clone());
     let start = clock::now();
     let mut tickets = Vec::with_capacity(requests.len());
@@ -61,10 +63,15 @@ pub(super) async fn fire(
         }
     }
     repetition.utilisation = sampler.end().await;
-    let after = pipeline(client, &model).await;
+    let after = Counters::ask(client, &model).await;
     repetition.pipeline = after
-        .zip(before)
+        .pipeline
+        .zip(before.pipeline)
         .and_then(|(after, before)| after.since(before));
+    repetition.pinned_allocations = after
+        .pinned_allocations
+        .zip(before.pinned_allocations)
+        .and_then(|(after, before)| after.checked_sub(before));
     Ok(repetition)
 }
 
@@ -112,13 +119,29 @@ fn stages(reply: &Reply) -> Option<Stages> {
     reply.server_timings().map(Stages::from)
 }
 
-/// Returns what the pipelines of `model` did so far, over its versions.
-async fn pipeline(client: &Client, model: &str) -> Option<forebay_client::PipelineStatistics> {
-    let statistics = client.statistics(model).await.ok()?;
-    // One version is served unless a policy asks for more; then the sum would mix them.
-    match &statistics.models[..] {
-        [only] => only.pipeline,
-        _ => None,
+/// What the server has counted so far, where it tells.
+#[derive(Debug, Default)]
+struct Counters {
+    /// What the pipelines of the model did.
+    pipeline: Option<PipelineStatistics>,
+    /// Slabs of page-locked memory that were ever allocated, for all devices.
+    pinned_allocations: Option<u64>,
+}
+
+impl Counters {
+    async fn ask(client: &Client, model: &str) -> Self {
+        let Ok(statistics) = client.statistics(model).await else {
+            return Self::default();
+        };
+        let slabs = statistics.devices.iter().map(|one| one.pinned_allocations);
+        Self {
+            // One version is served unless a policy asks for more; then the sum would mix them.
+            pipeline: match &statistics.models[..] {
+                [only] => only.pipeline,
+                _ => None,
+            },
+            pinned_allocations: slabs.reduce(|sum, one| sum + one),
+        }
     }
 }
 

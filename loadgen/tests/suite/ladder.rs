@@ -26,8 +26,8 @@ async fn every_column_that_is_served_gets_each_of_its_requests() {
     let line = "--column auto=fast --column inline=other --column gone=absent --column bad=broken \
                 --floor light --batch 1,4 --requests 20 --repetitions 3 --streams 2";
     let report = climb(&server, line).await;
-    // At two sizes, twenty and one for warm-up: three times, and the floor twice.
-    assert_eq!(server.requests(), 2 * 21 * (2 * 3 + 2));
+    // At two sizes, twenty and one for warm-up: a run-in and three times, and the floor twice.
+    assert_eq!(server.requests(), 2 * 21 * (2 * (1 + 3) + (1 + 2)));
     for (row, column) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
         let cell = report.columns[column].cell(row).unwrap();
         assert_eq!((cell.repetitions, cell.answered, cell.failed), (3, 60, 0));
@@ -37,6 +37,8 @@ async fn every_column_that_is_served_gets_each_of_its_requests() {
         assert!(cell.percentile_ms("p90").is_some());
         assert_eq!(cell.percentile_ms("p99"), None);
         assert!((cell.overlap.unwrap() - 1.3).abs() < 1e-9);
+        // The server counts one slab for each request.
+        assert_eq!(cell.pinned_allocations, [20, 20, 20]);
         let told = cell.utilisation.unwrap();
         assert_eq!(told.source, Source::Computing);
         assert!((told.percent - 75.0).abs() < 1e-9);
@@ -56,6 +58,34 @@ async fn every_column_that_is_served_gets_each_of_its_requests() {
     }
     assert!(report.floor.cell(1).unwrap().samples_per_s.is_some());
     assert_eq!(report.devices, ["card:0: A Card"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_volley_before_the_first_repetition_does_not_count() {
+    let server = Server::start().await;
+    // The request for warm-up is answered, the only one after it fails, and all that follow are answered.
+    let line =
+        "--column auto=cold --floor absent --batch 1 --requests 1 --repetitions 2 --streams 1";
+    let report = climb(&server, line).await;
+    let cell = report.columns[0].cell(0).unwrap();
+    assert_eq!((cell.repetitions, cell.answered, cell.failed), (2, 2, 0));
+    assert!(cell.first_warmup_ms.is_some() && cell.failure.is_none());
+    assert_eq!(cell.warmup_ms.unwrap().n, 2);
+    let said = cell.run_in_failure.as_deref().unwrap();
+    assert!(said.contains("not warm yet"), "{said}");
+    assert!(report.passes(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_is_no_configuration_of_the_same_model() {
+    let server = Server::start().await;
+    let line = "--column auto=slow --column .pt2=package --floor absent --batch 1 --requests 1 \
+                --repetitions 1 --shape t:1";
+    let report = climb(&server, line).await;
+    let judged = &report.judgements[0];
+    assert_eq!(judged.auto_of_best, Some(1.0));
+    assert_eq!(judged.best_of_all.as_ref().unwrap().0, ".pt2");
+    assert!(judged.auto_of_all.unwrap() < 0.98 && report.passes());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,8 +118,9 @@ async fn failures_are_counted_and_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_its_limit_it_reports_what_is_there() {
     let server = Server::start().await;
-    // A volley and its warm-up take 400 ms, so that the limit is in the second one.
-    let line = "--column auto=slow --floor absent --batch 1 --requests 2 --shape t:1 --limit 700ms";
+    // A volley and its warm-up take 400 ms, so that after the run-in the limit is in the second one.
+    let line =
+        "--column auto=slow --floor absent --batch 1 --requests 2 --shape t:1 --limit 1100ms";
     let report = climb(&server, line).await;
     assert!(report.cut.as_ref().unwrap().contains("limit"), "{report:?}");
     let cell = report.columns[0].cell(0).unwrap();

@@ -72,11 +72,12 @@ impl Drop for Server {
 
 struct Service(Arc<AtomicU64>);
 
-/// Answers with the inputs. `busy` refuses, `slow` takes its time, `stuck` never ends, and
-/// `off` answers with zeros.
+/// Answers with the inputs. `busy` refuses, `cold` does so the second time, `slow` takes its time,
+/// `stuck` never ends, and `off` answers with zeros.
 async fn answer(requests: &AtomicU64, request: InferRequest) -> Result<InferResponse, Status> {
-    requests.fetch_add(1, Ordering::SeqCst);
+    let earlier = requests.fetch_add(1, Ordering::SeqCst);
     match &*request.model_name {
+        "cold" if earlier == 1 => return Err(Status::resource_exhausted("it is not warm yet")),
         "busy" => return Err(Status::resource_exhausted("the queue is full")),
         "slow" => tokio::time::sleep(SLOW).await,
         "stuck" => std::future::pending().await,
@@ -141,11 +142,15 @@ impl GrpcInferenceService for Service {
         };
         Ok(Response::new(ModelMetadataResponse {
             inputs: match &*name {
-                "echo" | "busy" | "slow" => vec![
+                "echo" | "busy" | "slow" | "package" => vec![
                     tensor("x", "FP32", &[-1, 3]),
                     tensor("t", "BYTES", &[-1, -1]),
                 ],
                 _ => vec![tensor("x", "FP32", &[-1, 3])],
+            },
+            platform: match &*name {
+                "package" => "torch_aoti".into(),
+                _ => "pytorch_libtorch".into(),
             },
             name,
             ..Default::default()
@@ -224,6 +229,7 @@ impl GrpcInferenceService for Service {
             name: "card:0".into(),
             model: "A Card".into(),
             utilization_percent: Some(61),
+            pinned_allocations: count,
             ..Default::default()
         };
         Ok(Response::new(ModelStatisticsResponse {

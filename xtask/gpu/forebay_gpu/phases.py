@@ -11,7 +11,8 @@ import time
 from importlib import metadata
 
 from . import table
-from .process import Background, Skip
+from .process import Background, Skip, Unusable
+from .served import SMALL_CASE, as_served, device, loadgen, main_server, rows_of
 
 # ResNet-18 in each configuration that is compared; .pt2 is made here.
 RUNGS = ["inline", "stages", "workers2", "workers3", "workers4", "auto"]
@@ -42,6 +43,9 @@ def machine(setting, results, seconds):
             found[field] = "n/a"
             faults.append(f"{field}: {error}")
         results.note("machine", found)
+    missing = re.search("^no accelerator.*", found["devices"], re.MULTILINE)
+    if setting.gpu and missing:
+        raise Unusable(missing[0])
     if faults:
         raise RuntimeError("; ".join(faults))
     return found
@@ -138,19 +142,6 @@ def export(setting, results, seconds):
     return said
 
 
-def loadgen(setting, results, command, server, *arguments, timeout, check=True):
-    """Runs the load generator; returns its JSON and its table."""
-    out = setting.scratch / "loadgen.json"
-    out.unlink(missing_ok=True)
-    text = setting.run(
-        "loadgen", command, "--endpoint", server.endpoint, "--json", out, *arguments,
-        timeout=timeout, check=check,
-    )
-    if not out.exists():
-        raise RuntimeError(f"loadgen {command} left no report: {text[-1500:]}")
-    return json.loads(out.read_text()), text
-
-
 def parity(setting, results, seconds):
     """Outputs of the GPU equal the CPU's, with TF32 off so that FP32 means FP32."""
     if not setting.options.only or "export" in setting.options.only:
@@ -170,17 +161,18 @@ def parity(setting, results, seconds):
 def served_parity(setting, results, seconds):
     """The same as it is served: convolutions may round to TF32's ten bits."""
     end = time.monotonic() + seconds
-    server = main_server(setting, seconds / 2)
+    server = main_server(setting, results, "served_parity", seconds * 0.7)
     try:
         reference = setting.serve("reference", setting.scratch / "reference", "cpu", seconds / 2)
-        tolerance = 2e-2 if setting.gpu else 1e-3
-        return compare(setting, results, "served_parity", (server, reference), tolerance, end)
+        return compare(
+            setting, results, "served_parity", (server, reference), as_served(setting), end
+        )
     finally:
         setting.stop("reference")
 
 
 def compare(setting, results, phase, servers, tolerance, end):
-    server, reference = servers
+    server, _ = servers
     rungs = [f"ladder_{rung}" for rung in RUNGS]
     if (setting.repository / AOTI).exists() and server.name == "main":
         rungs.append(AOTI)
@@ -188,50 +180,39 @@ def compare(setting, results, phase, servers, tolerance, end):
     comparisons = [
         ["--model", rung, "--reference-model", "ladder_inline", "--batch", batches] for rung in rungs
     ]
-    comparisons.append(
-        ["--model", "case6243", "--shape", "x:500,1000", "--shape", "rounds:2", "--batch", "1"]
-    )
+    comparisons.append(SMALL_CASE)
     rows = []
     for arguments in comparisons:
-        report, _ = loadgen(
-            setting, results, "parity", server, "--reference", reference.endpoint,
-            "--tolerance", tolerance, *arguments,
-            timeout=max(end - time.monotonic(), 5), check=False,
-        )
-        rows += report["rows"]
+        left = max(end - time.monotonic(), 5)
+        rows += rows_of(setting, results, servers, tolerance, *arguments, timeout=left)
         results.note(phase, {"tolerance": tolerance, "rows": rows})
     return {"tolerance": tolerance, "rows": rows}
-
-
-def device(setting):
-    # Without one the server then does not start: nothing of the CPU passes for a GPU's.
-    return "accelerator" if setting.gpu else "cpu"
-
-
-def main_server(setting, seconds):
-    """Returns the server that is measured; it stays for the phases after."""
-    return setting.serving("main") or setting.serve(
-        "main", setting.repository, device(setting), seconds
-    )
 
 
 def ladder(setting, results, seconds):
     """Configurations of ResNet-18 against one another."""
     end = time.monotonic() + seconds
-    server = main_server(setting, seconds / 2)
+    # Anew, for the latency of the very first request is of one that has answered nothing.
+    setting.stop("main")
+    server = main_server(setting, results, "ladder", seconds / 2)
     asked = setting.options
+    repetitions = 2 if setting.quick else asked.repetitions
     reports, texts = [], []
     # Small batches apart: all their repetitions take less than one of the large ones, of which a
     # request is up to 192 MB.
-    for batches, part, requests in (setting.batches[:2], 0.35, 100), (setting.batches[2:], 1, 25):
+    for batches, part, requests in (setting.batches[:2], 0.5, 100), (setting.batches[2:], 1, 25):
         if not batches:
             continue
-        size = ["--requests", "4", "--repetitions", "2"] if setting.quick else [
-            "--requests", asked.requests or requests, "--repetitions", asked.repetitions]
+        requests = 4 if setting.quick else asked.requests or requests
         left = (end - time.monotonic()) * (part if setting.batches[2:] else 1)
+        if reports:
+            fit = repetitions_that_fit(reports[-1], batches, requests, 0.9 * (left - 20))
+            if fit < repetitions:
+                repetitions = fit
+                results.remark("ladder", f"repetitions of batches {batches}: {fit}, for no more fit")
         report, text = loadgen(
-            setting, results, "ladder", server,
-            "--batch", ",".join(map(str, batches)), *size,
+            setting, results, "ladder", server, "--batch", ",".join(map(str, batches)),
+            "--requests", requests, "--repetitions", repetitions,
             "--limit", f"{max(int(left) - 10, 1)}s", "--timeout", "60s", timeout=left,
         )
         reports.append(report)
@@ -241,10 +222,33 @@ def ladder(setting, results, seconds):
     return {"reports": reports, "text": "\n".join(texts)}
 
 
+def repetitions_that_fit(report, batches, requests, seconds):
+    """Returns how many repetitions of other batch sizes do, one at least, by the time that `report` took.
+
+    Time goes by the bytes that are moved, and those by samples.
+    """
+    if report["cut"]:
+        return 1
+    served = sum("measured" in column["state"] for column in report["columns"])
+    floor = "measured" in report["floor"]["state"]
+
+    def samples(batches, requests, repetitions):
+        # With the run-in, and the single request before each volley; the floor has two repetitions.
+        volleys = served * (1 + repetitions) + floor * (1 + min(repetitions, 2))
+        return volleys * (1 + requests) * sum(batches)
+
+    done = samples(report["batches"], report["requests"], report["repetitions"])
+    each = report["took_s"] / max(done, 1)
+    fit = 1
+    while fit < 100 and samples(batches, requests, fit + 1) * each <= seconds:
+        fit += 1
+    return fit
+
+
 def case6243(setting, results, seconds):
     """100 MB in, 400 MB out: throughput over what the slowest stage allows."""
     end = time.monotonic() + seconds
-    server = main_server(setting, seconds / 2)
+    server = main_server(setting, results, "case6243", seconds / 2)
     rows = 250 if setting.quick else 25_000
 
     found = []
@@ -270,7 +274,7 @@ def case6243(setting, results, seconds):
         results.note("case6243", found)
 
     def compute_ms(rounds):
-        alone = measure(rounds, 2, 3)["alone_ms"]
+        alone = measure(rounds, 2, 2)["alone_ms"]
         if alone is None:
             raise RuntimeError("the server did not tell its stage times, which the case is tuned by")
         return alone["compute"]
@@ -278,7 +282,7 @@ def case6243(setting, results, seconds):
     def rounds_for(wanted_ms):
         return max(1, round((wanted_ms - once) / max(each, 1e-3)) + 1)
 
-    # The first run of each size settles the kernels; single requests tell the stages.
+    # The run-in settles the kernels; single requests tell the stages.
     once, many = compute_ms(1), compute_ms(11)
     each = (many - once) / 10
     if setting.quick:
@@ -295,6 +299,6 @@ def case6243(setting, results, seconds):
 
 def queued(setting, results, seconds):
     """Queued against done."""
-    server = main_server(setting, seconds)
+    server = main_server(setting, results, "async", seconds)
     report, text = loadgen(setting, results, "async", server, timeout=seconds)
     return {"report": report, "text": text}

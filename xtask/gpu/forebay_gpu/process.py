@@ -24,6 +24,14 @@ class Skip(Exception):
     """Why a phase cannot run here. No failure."""
 
 
+class Unusable(RuntimeError):
+    """Why nothing can be measured here: the run ends."""
+
+
+class Died(RuntimeError):
+    """A server ended before it took calls."""
+
+
 class Setting:
     """The bundle, the machine's libraries, and what is running."""
 
@@ -37,6 +45,10 @@ class Setting:
         self.repository = self.scratch / "models"
         self.servers = []
         self.background = None
+        # Whether answers of the server that is measured were compared, and what is to be told of each
+        # of its figures.
+        self.compared = False
+        self.remark = None
 
     def close(self):
         for server in self.servers[:]:
@@ -170,6 +182,9 @@ class Server:
             "FOREBAY__ADMISSION__HOST_BYTES": "4 GiB" if setting.quick else "24 GiB",
             # The load generator sends its own requests for warm-up, of the shapes that follow.
             "FOREBAY__REGISTRY__WARMUP_TIMEOUT": "1s",
+            # As many queues as streams, so that no stream waits behind another by chance. CUDA's
+            # default is 8, and an instance takes three.
+            "CUDA_DEVICE_MAX_CONNECTIONS": "32",
             **environment,
         }
         if device != "cpu":
@@ -191,7 +206,7 @@ class Server:
             line = self.process.stdout.readline() if ready else None
             if line == "":
                 code = self.process.wait()
-                raise RuntimeError(f"the server ended with {code}: {tail(self.log)}")
+                raise Died(f"the server ended with {code}: {tail(self.log)}")
             found = line and re.match(r"listening on (\S+)", line)
             if found:
                 self.endpoint = f"http://{found[1]}"

@@ -1,7 +1,7 @@
 """What came of each phase, written after each: results.json, and table.md for people.
 
-Invariant: a call adds to what earlier ones left in the same folder; only a phase that runs again
-replaces what it had.
+Invariant: a call adds to what earlier ones left in the same folder, or in the file that it is told to
+continue; only a phase that runs again replaces what it had.
 """
 
 import json
@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 from . import table
-from .process import Skip
+from .process import Skip, Unusable
 
 SCHEMA = "forebay-gpu/1"
 
@@ -21,8 +21,14 @@ class Results:
     def __init__(self, out, options):
         self.out = out
         self.options = {key: show(value) for key, value in options.items()}
-        self.phases = earlier(out, self.options)
+        self.phases = {}
+        for file in filter(None, [options.get("continued"), out / "results.json"]):
+            for name, entry in earlier(file, self.options).items():
+                if entry["status"] != "skipped" or name not in self.phases:
+                    self.phases[name] = entry
         self.ran = []
+        # Why no phase can run, once that is known.
+        self.unusable = None
         self.started = time.time()
 
     def run(self, name, phase):
@@ -45,6 +51,10 @@ class Results:
             entry.update(status="failed", reason=str(error) or repr(error))
             if not isinstance(error, RuntimeError):
                 entry["traceback"] = traceback.format_exc()
+            if isinstance(error, Unusable):
+                self.unusable = entry["reason"]
+        # Calls may run on machines of different kinds.
+        entry["gpu"] = (self.data("machine") or {}).get("nvidia_smi")
         entry["seconds"] = round(time.monotonic() - start, 2)
         if entry["status"] != "ok":
             print(f"   {entry['status']}: {entry['reason'][:400]}", flush=True)
@@ -55,10 +65,22 @@ class Results:
         self.phases[name]["data"] = data
         self.write()
 
+    def remark(self, name, text):
+        """Adds what is to be told beside a phase's figures."""
+        remarks = self.phases[name].setdefault("remarks", [])
+        if text not in remarks:
+            remarks.append(text)
+            print(f"   {text[:400]}", flush=True)
+            self.write()
+
     def skip(self, name, reason):
-        # What an earlier call found stays.
+        """Says why a phase does not run. What an earlier call found stays."""
         if self.phases.get(name, {"status": "skipped"})["status"] == "skipped":
             self.phases[name] = {"status": "skipped", "reason": reason}
+
+    def leave(self, name):
+        """Leaves a phase as earlier calls left it."""
+        self.phases.setdefault(name, {"status": "skipped", "reason": "not asked for"})
 
     def data(self, name):
         """Returns what a phase found, or None."""
@@ -80,10 +102,10 @@ class Results:
         replace(self.out / "table.md", table.page(whole))
 
 
-def earlier(out, options):
-    """Returns the phases of earlier calls of the same kind into the same folder."""
+def earlier(file, options):
+    """Returns the phases of earlier calls of the same kind, which left `file`."""
     try:
-        found = json.loads((out / "results.json").read_text())
+        found = json.loads(file.read_text())
         same = found["schema"] == SCHEMA and all(
             found["options"][key] == options[key] for key in ("device", "quick")
         )

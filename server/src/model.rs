@@ -42,9 +42,11 @@ pub trait Model: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
-    /// Makes sure that the model answers at `location`, an accelerator, as it does on the host, and takes
-    /// less of what was done to it else. `run` runs a pass there.
-    fn settle(&self, _location: Location, _run: &mut Trial<'_>) {}
+    /// Makes sure that the model answers at `location`, an accelerator, as it does there unchanged, and
+    /// takes less of what was done to it else. Returns whether it did. `run` runs an instance there.
+    fn settle(&self, _location: Location, _run: &mut Trial<'_>) -> bool {
+        false
+    }
 
     /// Returns what passes over one row took on the host, where they were measured.
     fn row(&self) -> Option<RowTime> {
@@ -61,18 +63,20 @@ pub trait Model: Send + Sync + fmt::Debug {
     }
 }
 
-/// Runs one pass of an instance where it is, and waits until it is over.
-pub type Trial<'a> = dyn FnMut(Box<dyn Instance>, Vec<Option<HostTensor>>) -> Tried + 'a;
+/// Runs an instance on the same inputs a few times, where it is, and returns the outputs of each pass.
+pub type Trial<'a> =
+    dyn FnMut(Box<dyn Instance>, &[Option<HostTensor>]) -> Result<Vec<Answers>, TrialError> + 'a;
 
-/// How a pass went that was run to try the model.
+/// The outputs of a pass.
+pub type Answers = Vec<HostTensor>;
+
+/// Why an instance could not be tried.
 #[derive(Debug)]
-pub enum Tried {
-    /// It gave these outputs.
-    Answered(Vec<HostTensor>),
+pub enum TrialError {
     /// The model failed.
-    Failed(String),
-    /// Something else failed, which tells nothing of the model.
-    Unknown,
+    Model(String),
+    /// Something else did, which tells nothing of the model.
+    Other(String),
 }
 
 /// What passes over one row take.

@@ -215,7 +215,7 @@ async fn a_network_on_the_device_answers_as_on_the_cpu() {
     let parameters = &server.model("gpu").settings.config.parameters;
     let why = &parameters["FOREBAY_FORM_REASON"].string_value;
     assert!(
-        why.ends_with("optimized on an accelerator answers as on the CPU"),
+        why.ends_with("optimized on an accelerator answers as the saved one does"),
         "{why}"
     );
     let client = server.client().await;

@@ -13,14 +13,14 @@ use std::{
 use forebay_proto::DataType;
 
 use super::{
-    Argument, ArgumentKind, Error, File, Instance, Model, RowTime, Schema, Trial, Tried, concise,
-    sample, shown,
+    Answers, Argument, ArgumentKind, Error, File, Instance, Model, RowTime, Schema, Trial,
+    TrialError, concise, sample, shown,
 };
 use crate::{
     device::Location,
     memory::Pool,
     signature::{Signature, TensorSpec},
-    tensor::{HostTensor, Placed},
+    tensor::Placed,
     torch::{self, Form, Module, SharedModule, kind},
 };
 
@@ -70,8 +70,15 @@ struct Elsewhere {
     form: Form,
     /// How this one and further ones did on accelerators.
     found: Vec<String>,
-    /// What the saved form answered to a made-up request on the host; nothing where it is the only one.
-    expected: Vec<HostTensor>,
+}
+
+impl Elsewhere {
+    fn note(&mut self, form: Form, what: &str) {
+        let found = format!("{form} on an accelerator {what}");
+        if !self.found.contains(&found) {
+            self.found.push(found);
+        }
+    }
 }
 
 /// How instances run.
@@ -137,7 +144,6 @@ impl TorchScript {
             elsewhere: Mutex::new(Elsewhere {
                 form: Form::Saved,
                 found: Vec::new(),
-                expected: Vec::new(),
             }),
         };
         let choice = if settings.freeze {
@@ -146,12 +152,7 @@ impl TorchScript {
             Choice::saved("its configuration says so".to_owned())
         };
         plan.on_host = choice.form;
-        let expected = choice.expected.into_iter();
-        plan.elsewhere = Mutex::new(Elsewhere {
-            form: choice.furthest,
-            found: Vec::new(),
-            expected: expected.filter_map(Placed::into_host).collect(),
-        });
+        plan.elsewhere().form = choice.furthest;
         let shared = choice.module.map(|module| (Location::Host, module));
         Ok(Self {
             plan: Arc::new(plan),
@@ -182,29 +183,29 @@ impl TorchScript {
         shared.iter().any(|(at, _)| *at == Location::Host)
     }
 
-    /// Tries the model at `location`. Returns what is wrong with it, if a pass tells anything.
-    fn tried(&self, location: Location, run: &mut Trial<'_>) -> Option<Result<(), String>> {
-        let instance = match self.instance(location) {
-            Ok(instance) => instance,
-            Err(Error::Load { reason, .. }) => {
-                return Some(Err(format!("does not load: {reason}")));
-            }
-            Err(_) => return None,
-        };
-        let inputs = choice::request(&self.plan, 1).ok()?;
+    /// Returns what an instance at `location` answers to a made-up request, each time that it is asked.
+    fn answers(
+        &self,
+        instance: Result<Box<dyn Instance>, Error>,
+        run: &mut Trial<'_>,
+    ) -> Result<Vec<Answers>, TrialError> {
+        let instance = instance.map_err(|error| match error {
+            Error::Load { reason, .. } => TrialError::Model(reason),
+            other => TrialError::Other(other.to_string()),
+        })?;
+        let inputs = choice::request(&self.plan, 1);
+        let inputs = inputs.map_err(|error| TrialError::Other(error.to_string()))?;
         let inputs = inputs.into_iter().map(|input| input?.into_host());
-        match run(instance, inputs.collect()) {
-            Tried::Answered(outputs) => {
-                let agree = choice::agree_elsewhere(&self.plan.elsewhere().expected, &outputs);
-                Some(if agree {
-                    Ok(())
-                } else {
-                    Err(choice::OTHERWISE.to_owned())
-                })
-            }
-            Tried::Failed(text) => Some(Err(format!("does not run: {text}"))),
-            Tried::Unknown => None,
-        }
+        run(instance, &inputs.collect::<Vec<_>>())
+    }
+
+    /// Returns an instance of the module as it was saved.
+    fn saved(&self, location: Location) -> Result<Box<dyn Instance>, Error> {
+        torch::specialise_graphs(true);
+        let module = load(&self.plan.file, Form::Saved, location)?;
+        let copy = instance::Copy::Own(module);
+        let plan = Arc::clone(&self.plan);
+        Ok(Box::new(Loaded::new(plan, copy, location)))
     }
 
     /// Returns the module that instances at `location` share, if they do, or one of their own.
@@ -304,31 +305,48 @@ impl Model for TorchScript {
         ]
     }
 
-    fn settle(&self, location: Location, run: &mut Trial<'_>) {
+    fn settle(&self, location: Location, run: &mut Trial<'_>) -> bool {
+        let first = self.plan.form(location);
+        if first == Form::Saved {
+            return false;
+        }
+        let expected = match self.answers(self.saved(location), run) {
+            Ok(expected) => expected,
+            Err(TrialError::Model(text) | TrialError::Other(text)) => {
+                self.plan
+                    .elsewhere()
+                    .note(Form::Saved, &format!("does not run: {text}"));
+                return false;
+            }
+        };
         loop {
             let form = self.plan.form(location);
             let Some(less) = form.less() else {
-                return;
+                return true;
             };
-            let Some(tried) = self.tried(location, run) else {
-                return;
+            let fault = match self.answers(self.instance(location), run) {
+                Ok(answers) if choice::agree_elsewhere(&expected, &answers) => None,
+                Ok(_) => Some(choice::OTHERWISE.to_owned()),
+                Err(TrialError::Model(text)) => Some(format!("does not run: {text}")),
+                Err(TrialError::Other(text)) => {
+                    let unknown = format!("could not be tried: {text}");
+                    self.plan.elsewhere().note(form, &unknown);
+                    return form != first;
+                }
             };
-            let found = tried
-                .as_ref()
-                .err()
-                .map_or("answers as on the CPU", |fault| fault);
-            let found = format!("{form} on an accelerator {found}");
+            let file = self.plan.file.display().to_string();
+            let Some(fault) = fault else {
+                tracing::info!(file, %form, ?location, "the form of the model answers on the accelerator as the saved one does");
+                self.plan
+                    .elsewhere()
+                    .note(form, "answers as the saved one does");
+                return form != first;
+            };
+            tracing::warn!(file, %form, ?location, fault, "a form of the model is not taken");
             let mut elsewhere = self.plan.elsewhere();
-            if !elsewhere.found.contains(&found) {
-                elsewhere.found.push(found);
-            }
-            let Err(fault) = tried else {
-                return;
-            };
+            elsewhere.note(form, &fault);
             elsewhere.form = less;
             drop(elsewhere);
-            let file = self.plan.file.display().to_string();
-            tracing::warn!(file, %form, ?location, fault, "a form of the model is not taken");
             let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
             shared.retain(|(at, _)| *at == Location::Host);
         }

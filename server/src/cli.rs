@@ -34,8 +34,11 @@ const FAILED: u8 = 1;
 /// internal error in `sysexits.h`, which nothing else here has.
 const DEVICE_FAILED: u8 = 70;
 
-/// Connections that may wait to be accepted, as tokio has it.
+/// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// How long the model that is loaded when a signal comes has to get ready, so that it can be closed.
+const LOAD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long the last spans and figures may take to be exported at the end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -127,29 +130,37 @@ async fn serve(mut config: Config) -> anyhow::Result<u8> {
     let telemetry = Telemetry::install(&config.telemetry)?;
     let connections = config.transport.max_connections;
     config.transport.max_connections = transport::with_files_for(connections);
-    // Caught from here on, so that a signal while models load ends the server too, at once.
+    // Caught from here on, so that a signal while models load ends the server too, and soon.
     let shutdown = CancellationToken::new();
     let signals = signals(shutdown.clone()).context("listen for signals")?;
     let signals = tokio::spawn(signals);
     tracing::info!(config = ?config, "starting");
     let address = config.listen;
-    // Bound now, so that a port that is taken is told before models load; nobody can connect before it
-    // listens.
+    // Bound now, so that a port where somebody listens is told of before models load; nobody can connect
+    // before it listens.
     let listening = || format!("listen on {address}");
     let socket = bind(address).with_context(listening)?;
+    let mut load = Box::pin(Server::load(config, telemetry.tracer(), shutdown.clone()));
     let server = tokio::select! {
-        server = Server::load(config, telemetry.tracer()) => server?,
-        () = shutdown.cancelled() => {
-            tracing::info!("stopped before the models were loaded");
-            return Ok(0);
-        }
+        server = &mut load => server?,
+        () = shutdown.cancelled() => match tokio::time::timeout(LOAD_PATIENCE, &mut load).await {
+            Ok(server) => server?,
+            Err(_) => {
+                tracing::warn!("stopped while a model was loaded, which did not end in time");
+                // It would wait for its threads.
+                std::mem::forget(load);
+                return Ok(0);
+            }
+        },
     };
     server.observe(&telemetry.metrics());
     let listener = socket.listen(BACKLOG).with_context(listening)?;
     let address = listener
         .local_addr()
         .context("read the address listened on")?;
-    announce(address).context("write to standard output")?;
+    if !shutdown.is_cancelled() {
+        announce(address).context("write to standard output")?;
+    }
     let status = match server.serve(listener, shutdown).await {
         Ok(drained) => {
             tracing::info!(?drained, "stopped");

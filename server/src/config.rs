@@ -193,12 +193,17 @@ mod tests {
 
     #[test]
     fn where_telemetry_goes_is_looked_at_with_the_rest() {
-        let faults = "[telemetry]\nlog = \"server=loud\"\notlp_endpoint = \"collector\"\n";
-        let error = read(faults).unwrap_err().to_string();
-        for key in ["telemetry.log", "telemetry.otlp_endpoint"] {
-            assert!(error.contains(key), "{error}");
+        for endpoint in ["https://collector:4317", "http://[::1"] {
+            let faults =
+                format!("[telemetry]\nlog = \"server=loud\"\notlp_endpoint = \"{endpoint}\"\n");
+            let error = read(&faults).unwrap_err().to_string();
+            for key in ["telemetry.log", "telemetry.otlp_endpoint"] {
+                assert!(error.contains(key), "{error}");
+            }
         }
-        read("[telemetry]\notlp_endpoint = \"\"\n").unwrap();
+        for endpoint in ["", "http://collector:4317", "unix:///run/collector"] {
+            read(&format!("[telemetry]\notlp_endpoint = \"{endpoint}\"\n")).unwrap();
+        }
     }
 
     #[test]

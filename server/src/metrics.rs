@@ -56,8 +56,7 @@ impl Exporter {
             .with_endpoint(endpoint)
             .build()?;
         let reader = PeriodicReader::builder(exporter).with_interval(interval);
-        // It has four points for each version where others have one or two, and the SDK drops what is
-        // beyond 2,000.
+        // It has the most points for each version, four, and the SDK drops what is beyond 2,000.
         let stages = |instrument: &Instrument| {
             let wide = Stream::builder().with_cardinality_limit(8000);
             (instrument.name() == model::STAGE_TIME).then(|| wide.build().ok())?

@@ -7,6 +7,7 @@
 use std::{borrow::Cow, collections::BTreeMap, io, sync::Arc, time::Instant};
 
 use forebay_proto::inference::repository_index_response::ModelIndex;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     device::AnyDevice,
@@ -47,11 +48,16 @@ struct Versions {
 }
 
 impl Registry {
-    /// Loads every model that was found. Blocks while files are read; call it on a thread of its own.
+    /// Loads every model that was found, or those before `stop` was cancelled. Blocks while files are read;
+    /// call it on a thread of its own.
     ///
     /// # Errors
     /// The system gives no thread to bring models in.
-    pub fn load(mut scanned: Vec<ScannedModel>, loader: &Loader) -> io::Result<Self> {
+    pub fn load(
+        mut scanned: Vec<ScannedModel>,
+        loader: &Loader,
+        stop: &CancellationToken,
+    ) -> io::Result<Self> {
         let mut models = BTreeMap::new();
         // Those that stay come first, so that it is known what they leave to the others.
         scanned.sort_by_key(|scanned| {
@@ -59,6 +65,9 @@ impl Registry {
             residency.unwrap_or(loader.model_residency) == Mode::Lru
         });
         for scanned in scanned {
+            if stop.is_cancelled() {
+                break;
+            }
             let (name, versions) = match scanned {
                 Ok(entry) => (entry.settings.name.clone(), Versions::load(&entry, loader)),
                 Err(fault) => {

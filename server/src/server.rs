@@ -78,11 +78,16 @@ pub enum Error {
 }
 
 impl Server {
-    /// Loads the models of the repository. Models that are wrong are logged, and not ready.
+    /// Loads the models of the repository, until `stop` is cancelled: then those that are left are not
+    /// loaded. Models that are wrong are logged, and not ready.
     ///
     /// # Errors
     /// The repository as a whole cannot be read.
-    pub async fn load(config: Config, tracer: Tracer) -> Result<Self, Error> {
+    pub async fn load(
+        config: Config,
+        tracer: Tracer,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
         let budget = Budget::new("host", config.admission.host_bytes.as_u64());
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         // Idle slabs may take an eighth of what requests may, as long as those leave it.
@@ -127,7 +132,7 @@ impl Server {
             failed: failed.clone(),
             readiness: readiness.clone(),
         };
-        let load = move || Registry::load(scanned, &loader);
+        let load = move || Registry::load(scanned, &loader, &stop);
         let registry = off_the_workers("fb-load", load).await?;
         let registry = registry.map_err(Error::Thread)?;
         let overflow = store.map(|store| {

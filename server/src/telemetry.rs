@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Uri, uri::Scheme};
 use opentelemetry::{
     Context, KeyValue,
     propagation::{Extractor, TextMapPropagator},
@@ -57,12 +57,10 @@ impl Config {
             faults.push(error.to_string());
         }
         if let Some(endpoint) = self.endpoint()
-            && !endpoint
-                .parse::<Uri>()
-                .is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some())
+            && !can_be_exported_to(endpoint)
         {
             faults.push(format!(
-                "telemetry.otlp_endpoint: '{endpoint}' is no endpoint; write one such as \"http://127.0.0.1:4317\""
+                "telemetry.otlp_endpoint: '{endpoint}' is no endpoint without TLS; write one such as \"http://127.0.0.1:4317\""
             ));
         }
         faults
@@ -197,6 +195,12 @@ fn exporting_to(endpoint: &str) -> Result<SdkTracerProvider, Error> {
         .with_batch_exporter(exporter)
         .with_resource(resource())
         .build())
+}
+
+/// Returns whether the exporter could take it: there is no TLS in it.
+fn can_be_exported_to(endpoint: &str) -> bool {
+    let uri = endpoint.parse::<Uri>();
+    endpoint.starts_with("unix:") || uri.is_ok_and(|uri| uri.scheme() != Some(&Scheme::HTTPS))
 }
 
 fn resource() -> Resource {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Budget, Error};
+use super::{Budget, Error, Refusal};
 
 /// Bytes of a [`Budget`], given back when dropped.
 #[derive(Debug)]
@@ -40,6 +40,11 @@ impl Permit {
             self.merge(more);
         }
         Ok(())
+    }
+
+    /// Counts its message as refused, for want of more.
+    pub fn count(&self, refusal: Refusal) {
+        self.budget.count(refusal);
     }
 
     /// Makes it hold `bytes`: gives back what is more, or takes what is less, even if that overdraws the

@@ -56,12 +56,12 @@ impl TestServer {
             .await
             .expect("a port is free");
         let address = listener.local_addr().expect("the listener is bound");
-        let server = within(Server::load(config, tracer))
+        let shutdown = CancellationToken::new();
+        let server = within(Server::load(config, tracer, shutdown.clone()))
             .await
             .expect("the repository can be read");
         let registry = Arc::clone(server.registry());
         let (budget, devices) = (server.budget().clone(), server.devices().clone());
-        let shutdown = CancellationToken::new();
         let serving = tokio::spawn(server.serve(listener, shutdown.clone()));
         Self {
             address,

@@ -91,9 +91,10 @@ impl MessagePermits {
 /// Has the permit of a message hold what decoding takes beside it.
 fn make_room(message: &[u8], permit: &mut Permit) -> Result<(), Error> {
     let Survey { typed_bytes } = survey(message)?;
-    permit
-        .try_grow(typed_bytes)
-        .map_err(|cause| Error::TypedContents { typed_bytes, cause })
+    permit.try_grow(typed_bytes).map_err(|cause| {
+        permit.count(cause.refusal());
+        Error::TypedContents { typed_bytes, cause }
+    })
 }
 
 /// Decodes a message that was gathered. A small tensor gets memory of its own: it may outlive the large

@@ -13,7 +13,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use super::{TestRepository, within};
+use super::{TestRepository, until, within};
 
 /// `forebay serve` in a process of its own. It is killed if the test ends before it does.
 #[derive(Debug)]
@@ -111,21 +111,19 @@ impl Process {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// Starts a server, sends it SIGTERM when it begins to load its models, and returns how it ended.
+    /// Starts a server, sends it SIGTERM once an instance of its first model has its threads, and returns
+    /// how it ended.
     ///
     /// # Panics
     /// There is no binary, or it does not end.
     pub async fn end_while_loading(repository: TestRepository, toml: &str) -> ExitStatus {
-        let mut command = serve(&repository, toml);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut child = child.expect("the binary can be run");
-        let mut log = BufReader::new(child.stderr.take().expect("it was asked for")).lines();
-        while let Some(line) = within(log.next_line()).await.expect("its log is text") {
-            if line.contains("starting") {
-                break;
-            }
-        }
-        terminate(child.id().expect("it runs")).await;
+        let mut child = serve(&repository, toml)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the binary can be run");
+        let pid = child.id().expect("it runs");
+        until(|| has_thread(pid, "fb-compute")).await;
+        terminate(pid).await;
         within(child.wait()).await.expect("it is our child")
     }
 
@@ -181,6 +179,16 @@ fn serve(repository: &TestRepository, toml: &str) -> Command {
         .arg("--config")
         .arg(config);
     command
+}
+
+/// Returns whether a thread of a process has a name that begins with `prefix`.
+fn has_thread(pid: u32, prefix: &str) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let mut tasks = tasks.into_iter().flatten().flatten();
+    tasks.any(|task| {
+        let name = fs::read_to_string(task.path().join("comm"));
+        name.is_ok_and(|name| name.starts_with(prefix))
+    })
 }
 
 async fn terminate(pid: u32) {

@@ -56,6 +56,9 @@ class Verdicts(unittest.TestCase):
         verdict, said = table.auto(faster, [1])
         self.assertEqual(verdict, table.MET)
         self.assertIn("0.990 of inline, and 0.500 of .pt2, which is not judged (n = 3)", said)
+        verdict, said = table.auto(ladder(batches=[1], beside=[".pt2: 2 requests failed"]), [1])
+        self.assertEqual(verdict, table.MET)
+        self.assertIn("batch 1: .pt2: 2 requests failed, which is not judged", said)
 
     def test_page_locked_memory_stands_still_in_the_last_repetition(self):
         def verdict(*slabs, **more):
@@ -70,6 +73,12 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(missed, table.MISSED)
         self.assertIn("auto at batch 1: [0, 0, 4]", said)
         self.assertEqual(verdict([])[0], table.NONE)
+        self.assertEqual(verdict([0, 0], []), (table.NONE, "auto at batch 1: not told; 0 slabs in the "
+                                               "last repetitions, 0 in all after the run-in, in 1 cells"))
+        unfinished, said = verdict([0, 0], cut="its limit was reached")
+        self.assertEqual(unfinished, table.NONE)
+        self.assertIn("its limit was reached; 0 slabs", said)
+        self.assertEqual(verdict([0, 1], [], cut="its limit was reached")[0], table.MISSED)
         self.assertEqual(table.pinned({})[0], table.NONE)
 
     def test_case6243_counts_the_filling_of_the_pipeline_and_nothing_else(self):
@@ -337,14 +346,66 @@ class Forms(unittest.TestCase):
     def test_what_cannot_be_compared_is_told_and_changes_nothing(self):
         self.main(lambda *_, **__: fail(RuntimeError("loadgen is gone")))
         self.assertFalse(self.is_as_saved("ladder_inline"))
-        self.assertIn("no answers were compared", self.results.phases["ladder"]["remarks"][0])
+        self.assertIn("not all answers were compared", self.results.phases["ladder"]["remarks"][0])
 
     def test_models_as_saved_are_told_even_where_they_cannot_be_compared(self):
         answers = iter([self.row(False), self.row(True)])
         self.main(lambda *_, **__: next(answers, None) or fail(RuntimeError("loadgen is gone")))
         [remark] = self.results.phases["ladder"]["remarks"]
         self.assertIn("DISABLE_OPTIMIZED_EXECUTION", remark)
-        self.assertIn("no answers were compared", remark)
+        self.assertIn("not all answers were compared", remark)
+
+    def test_where_models_as_saved_are_wrong_too_they_run_as_configured(self):
+        config = self.setting.repository / "ladder_inline" / "config.pbtxt"
+        before = config.read_text()
+        self.main(lambda *_, **__: self.row(False))
+        self.assertEqual(self.started, ["main", "reference"] * 2 + ["main"])
+        self.assertEqual((config.read_text(), self.linked.read_text()), (before, before))
+        [remark] = self.results.phases["ladder"]["remarks"]
+        self.assertIn("so as configured: m: y, 0.5; m: y, 0.5; and as saved: m: y", remark)
+
+    def test_a_reference_that_fails_is_no_fault_of_the_form(self):
+        row = {**self.row(False)[0], "note": "ask the reference: it is gone", "difference": None}
+        self.main(lambda *_, **__: [row])
+        self.assertEqual(self.started, ["main", "reference"])
+        self.assertFalse(self.is_as_saved("ladder_inline"))
+        self.assertIn("m: ask the reference: it is gone", self.results.phases["ladder"]["remarks"][0])
+
+    def test_comparing_takes_no_longer_than_is_left_and_a_second_start_has_its_own_time(self):
+        limits = []
+
+        def rows(*_, timeout, **__):
+            limits.append(timeout)
+            return self.row(len(limits) > 2)
+
+        self.main(rows)
+        self.assertTrue(all(limit <= 9 for limit in limits[:2]), limits)
+        self.assertTrue(all(9 < limit <= served.ANEW for limit in limits[2:]), limits)
+
+    def test_what_the_log_of_a_start_says_of_forms_is_kept_and_a_lesser_one_is_told(self):
+        file = self.setting.repository / "ladder_auto" / "1" / "model.pt"
+        serve = self.serve
+
+        def says(name, *rest, **more):
+            with open(self.setting.log("main"), "a") as log:
+                log.write(f'2026-11-24T00:00:00.1Z  WARN f: a form of the model is not taken file="{file}"\n'
+                          "2026-11-24T00:00:00.2Z  INFO f: something else\n")
+            return serve(name, *rest, **more)
+
+        self.setting.log("main").write_text("2026-11-23T00:00:00Z  INFO f: form of the model of before\n")
+        self.setting.serve = says
+        self.setting.compared = True
+        self.main(None)
+        entry = self.results.phases["ladder"]
+        line = 'WARN f: a form of the model is not taken file="ladder_auto/1/model.pt"'
+        self.assertEqual(entry["forms"], [line])
+        self.assertEqual(entry["remarks"], [f"1 forms not taken, the first: {line}"])
+        self.assertIn(f"| ladder | {line} |", table.forms(self.results.phases))
+        # Of the last start alone.
+        self.setting.serve = serve
+        self.setting.stop("main")
+        self.main(None)
+        self.assertIsNone(self.setting.lesser)
 
 
 class Time(unittest.TestCase):

@@ -1,7 +1,8 @@
 //! Child processes: run one to its end, and stop it where people ask for that.
 //!
-//! Invariant: no child that is waited for here outlives the command that started it; Ctrl-C or SIGTERM
-//! to xtask ends children first, and a second one kills them.
+//! Invariant: no child that is waited for here outlives the command that started it, and nothing of a
+//! group outlives its leader; Ctrl-C or SIGTERM to xtask ends children first, and another one, a second
+//! or more later, kills them.
 
 use std::{
     fs::{self, File},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
 use self::children::Target;
 pub(crate) use self::interrupt::Interrupt;
@@ -103,12 +104,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Returns the number of the child, which is that of its group where it leads one.
-    pub(crate) fn pid(&self) -> Pid {
-        self.target.pid
-    }
-
-    /// Returns the same number, as `/proc` has it.
+    /// Returns the number of the child, as `/proc` has it.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -166,7 +162,8 @@ impl Running {
         Ok(status)
     }
 
-    /// Sends SIGTERM and waits for the end; kills the child that does not heed it.
+    /// Sends SIGTERM and waits for the end; kills the child that does not heed it, and what is left of
+    /// its group once it has ended.
     pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.try_wait()? {
             return Ok(status);
@@ -239,7 +236,7 @@ mod tests {
     #[test]
     fn a_dropped_child_has_ended() {
         let child = spawn(Command::new("sleep").arg("60")).unwrap();
-        let pid = child.pid();
+        let pid = child.target.pid;
         drop(child);
         assert!(test_kill_process(pid).is_err());
     }
@@ -247,8 +244,9 @@ mod tests {
     #[test]
     fn what_a_child_started_is_stopped_with_its_group() {
         let mut command = Command::new("sh");
-        // Both hold the pipe, so that it ends with the later of them.
-        command.args(["-c", "sleep 60 & echo started; wait"]);
+        // All hold the pipe, so that it ends with the last of them. One does not heed SIGTERM.
+        let script = r#"sleep 60 & (trap "" TERM; echo started; exec sleep 60) & wait"#;
+        command.args(["-c", script]);
         let mut child = spawn(apart(&mut command).stdout(Stdio::piped())).unwrap();
         let mut output = child.take_output().unwrap();
         let mut started = [0; 8];

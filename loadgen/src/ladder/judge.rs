@@ -35,11 +35,14 @@ pub struct Judgement {
     /// is shown.
     #[serde(default)]
     pub near_floor: bool,
-    /// Whether `auto` is the best of its platform or within 2 % of it, no request failed, and this is
-    /// shown.
+    /// Whether `auto` is the best of its platform or within 2 % of it, no request to the platform
+    /// failed, and this is shown.
     pub passes: bool,
     /// What stands in the way.
     pub faults: Vec<String>,
+    /// What is wrong with the other columns, which stands in nobody's way.
+    #[serde(default)]
+    pub beside: Vec<String>,
 }
 
 /// Judges one row. A column that is not served cannot win, and is no fault: unless it is `auto`.
@@ -53,12 +56,13 @@ pub(super) fn judge(
     let auto = auto.and_then(|column| Some((&column.platform, throughput(row, column)?)));
     let is_alike =
         |column: &&ColumnReport| auto.is_none_or(|(platform, _)| column.platform == *platform);
-    let alike: Vec<_> = columns.iter().filter(is_alike).collect();
+    let (alike, others): (Vec<_>, Vec<_>) = columns.iter().partition(is_alike);
     let best = fastest(row, alike.iter().copied());
     let best_of_all = fastest(row, columns);
     let part = |best: &Option<(String, f64)>| Some(auto?.1.mean / best.as_ref()?.1);
     let (auto_of_best, auto_of_all) = (part(&best), part(&best_of_all));
-    let mut faults: Vec<_> = columns.iter().filter_map(|one| fault(row, one)).collect();
+    let beside = others.iter().filter_map(|one| fault(row, one)).collect();
+    let mut faults: Vec<_> = alike.iter().filter_map(|one| fault(row, one)).collect();
     match auto_of_best {
         None => faults.push(format!("there is no figure for {AUTO}")),
         Some(part) if part < WITHIN => {
@@ -78,6 +82,7 @@ pub(super) fn judge(
         near_floor,
         passes: faults.is_empty() && !near_floor,
         faults,
+        beside,
     }
 }
 
@@ -214,6 +219,19 @@ mod tests {
         assert_eq!(judged.best, Some((AUTO.to_owned(), 1.0)));
         assert_eq!(judged.faults, ["a: 1 requests failed"]);
         assert!(!judged.passes);
+    }
+
+    #[test]
+    fn failures_of_another_platform_are_told_and_not_judged() {
+        let other = ColumnReport {
+            platform: "torch_aoti".to_owned(),
+            ..column(".pt2", Some(500.0), 2)
+        };
+        let columns = [other, column(AUTO, Some(1.0), 0)];
+        let judged = judge(0, 8, &columns, &absent("floor"));
+        assert!(judged.passes && judged.faults.is_empty(), "{judged:?}");
+        assert_eq!(judged.beside, [".pt2: 2 requests failed"]);
+        assert_eq!(judged.best_of_all, Some((AUTO.to_owned(), 1.0)));
     }
 
     #[test]

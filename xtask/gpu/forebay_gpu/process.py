@@ -46,9 +46,10 @@ class Setting:
         self.servers = []
         self.background = None
         # Whether answers of the server that is measured were compared, and what is to be told of each
-        # of its figures.
+        # of its figures: of all its starts, and of the last one.
         self.compared = False
         self.remark = None
+        self.lesser = None
 
     def close(self):
         for server in self.servers[:]:
@@ -96,6 +97,10 @@ class Setting:
         path = [str(self.bundle), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
         return run(command, timeout, True, environment)
+
+    def log(self, name):
+        """Returns the file that servers called `name` write to."""
+        return self.options.out / f"server-{name}.log"
 
     def serve(self, name, repository, device, timeout, **environment):
         """Starts a server and waits until it takes calls."""
@@ -174,7 +179,7 @@ class Server:
     def __init__(self, setting, name, repository, device, environment):
         self.setting = setting
         self.name = name
-        self.log = setting.options.out / f"server-{name}.log"
+        self.log = setting.log(name)
         settings = {
             "FOREBAY__DEVICE__KIND": device,
             # A batch of 256 images is 192 MB, and an answer of case6243 400 MB.

@@ -73,6 +73,11 @@ class Results:
             print(f"   {text[:400]}", flush=True)
             self.write()
 
+    def forms(self, name, lines):
+        """Keeps what the server, which a phase started, said of its models' forms."""
+        self.phases[name].setdefault("forms", []).extend(lines)
+        self.write()
+
     def skip(self, name, reason):
         """Says why a phase does not run. What an earlier call found stays."""
         if self.phases.get(name, {"status": "skipped"})["status"] == "skipped":

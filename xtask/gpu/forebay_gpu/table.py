@@ -121,6 +121,10 @@ def auto(phases, sizes):
         f"batch {one['batch']}: " + ("n/a" if one["auto_of_best"] is None else of_both(one))
         for one in judgements
     )
+    # Of columns that are not judged. A loadgen of before did not tell.
+    beside = [f"batch {one['batch']}: {fault}, which is not judged"
+              for one in judgements for fault in one.get("beside", [])]
+    said = "; ".join([said, *beside])
     if phases["ladder"]["status"] != "ok":
         return NONE, f"{why(phases, 'ladder')}; {said}"
     if cuts or missing:
@@ -149,16 +153,19 @@ def pinned(phases):
     found = data(phases, "ladder")
     if not found:
         return NONE, why(phases, "ladder")
-    told = [(label, batch, cell["pinned_allocations"])
-            for label, batch, cell in cells(phases) if cell["pinned_allocations"]]
+    every = [(label, batch, cell["pinned_allocations"]) for label, batch, cell in cells(phases)]
+    told = [one for one in every if one[2]]
     if not told:
         return NONE, "the server did not tell"
     last = sum(slabs[-1] for _, _, slabs in told)
     parts = [f"{last} slabs in the last repetitions, {sum(sum(slabs) for _, _, slabs in told)} in "
              f"all after the run-in, in {len(told)} cells"]
     parts += [f"{label} at batch {batch}: {slabs}" for label, batch, slabs in told if slabs[-1]]
-    if last == 0 and phases["ladder"]["status"] != "ok":
-        return NONE, "; ".join([why(phases, "ladder"), *parts])
+    lacks = [why(phases, "ladder")] if phases["ladder"]["status"] != "ok" else []
+    lacks += [report["cut"] for report in found["reports"] if report["cut"]]
+    lacks += [f"{label} at batch {batch}: not told" for label, batch, slabs in every if not slabs]
+    if last == 0 and lacks:
+        return NONE, "; ".join([*lacks, *parts])
     return (MISSED if last else MET), "; ".join(parts)
 
 
@@ -200,7 +207,7 @@ def page(whole):
     if whole["options"]["quick"] or whole["options"]["device"] != "gpu":
         lines += ["A trial of the script itself: its figures mean nothing.", ""]
     lines += table(["requirement", "", "figure"], whole["verdicts"])
-    for section in (machine, bounds, forward, ladder, case_rows, parity_rows, queued, all_phases):
+    for section in (machine, forms, bounds, forward, ladder, case_rows, parity_rows, queued, all_phases):
         try:
             lines += section(phases)
         except Exception as error:
@@ -245,6 +252,18 @@ def machine(phases):
     rows = [(key, str(found.get(key, "n/a")).replace("\n", "<br>")) for key in
             ("nvidia_smi", "torch", "python", "system", "cores", "bundle", "devices")]
     return ["## Machine", ""] + table(["", ""], rows)
+
+
+def forms(phases):
+    """What the server that is measured said of its models' forms, each line once."""
+    told = {}
+    for name, entry in phases.items():
+        for line in entry.get("forms", []):
+            told.setdefault(line, []).append(name)
+    if not told:
+        return []
+    rows = [(", ".join(dict.fromkeys(names)), line) for line, names in told.items()]
+    return ["## Forms of the models, by the server's log", ""] + table(["phase", ""], rows)
 
 
 def bounds(phases):

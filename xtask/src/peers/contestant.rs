@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Signal, kill_process_group};
 
 use super::{
     cell::{Model, served},
@@ -85,7 +84,7 @@ impl Contestant {
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("share the log")?)
             .stderr(file)
-            // A group of its own, by which stray children are found; and out of reach of Ctrl-C.
+            // A group of its own, so that stray children end with it; and out of reach of Ctrl-C.
             .process_group(0);
         let began = Instant::now();
         let child = spawn_on(&arena.cores.server, &mut command)?;
@@ -145,11 +144,8 @@ impl Contestant {
 
 impl Drop for Contestant {
     fn drop(&mut self) {
-        let group = self.child.pid();
         // One that has ended, or must be killed, was seen before or does not matter any more.
         let _ = self.child.stop();
-        // Children that the end of their parent did not take along; mostly there are none.
-        let _ = kill_process_group(group, Signal::KILL);
         if let Some(prefix) = &self.shared_memory {
             clear_shared_memory(prefix);
         }

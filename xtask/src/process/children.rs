@@ -1,7 +1,8 @@
 //! The list of the children that run, by which all of them can be killed at once.
 //!
 //! Invariant: a child is on the list from its start until it is waited for, and the list is locked
-//! during both. So its number is its own for as long as it can be found here.
+//! during both. So its number is its own for as long as it can be found here. What is left of a group
+//! is killed before its leader is waited for, while the group's number is its own too.
 
 use std::{
     io,
@@ -9,7 +10,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid,
+};
 
 /// Of the whole process, because what ends that at once must find them all.
 static RUNNING: Mutex<Vec<Target>> = Mutex::new(Vec::new());
@@ -46,9 +49,18 @@ pub(super) fn spawn(command: &mut Command) -> io::Result<(Child, Target)> {
     Ok((child, target))
 }
 
-/// Returns how `child` ended, if it has. Only until it has: its number may be another's then.
+/// Returns how `child` ended, if it has; what it left of a group that it led is killed. Only until it
+/// has ended: its number may be another's then.
 pub(super) fn try_wait(child: &mut Child, target: Target) -> io::Result<Option<ExitStatus>> {
     let mut running = running();
+    if target.leads {
+        // Without taking its status, so that its number remains the group's.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if waitid(WaitId::Pid(target.pid), look)?.is_none() {
+            return Ok(None);
+        }
+        kill(&[target]);
+    }
     let status = child.try_wait()?;
     if status.is_some() {
         running.retain(|other| *other != target);

@@ -1,7 +1,7 @@
 //! People's wish to stop, as signals tell it.
 //!
-//! Owns Ctrl-C, SIGTERM, and SIGHUP unless that is ignored. A thread waits for them, because what a
-//! second one asks for is more than a signal handler may do.
+//! Owns Ctrl-C, SIGQUIT, SIGTERM, and SIGHUP unless that is ignored. A thread waits for them, because
+//! what another wish asks for is more than a signal handler may do.
 
 use std::{
     fs,
@@ -10,24 +10,28 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     iterator::Signals,
 };
 
 use super::children;
+
+/// How long signals are one and the same wish: `timeout` sends two, and so do terminals that close.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// Whether people asked us to stop.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt(pub(super) Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Takes over the signals. A second one kills all children and ends xtask at once.
+    /// Takes over the signals. One that is another wish kills all children and ends xtask at once.
     pub(crate) fn install() -> Result<Self> {
-        let mut taken = vec![SIGINT, SIGTERM];
+        let mut taken = vec![SIGINT, SIGQUIT, SIGTERM];
         // Children in groups of their own do not hear that the terminal is gone; `nohup` asks that
         // nobody does.
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -38,10 +42,13 @@ impl Interrupt {
         let asked = Self::default();
         let flag = Arc::clone(&asked.0);
         let watch = move || {
+            let mut first = None;
             for signal in signals.forever() {
-                if flag.swap(true, Ordering::Relaxed) {
+                let now = Instant::now();
+                if is_another_wish(*first.get_or_insert(now), now) {
                     children::kill_all_and_exit(128 + signal);
                 }
+                flag.store(true, Ordering::Relaxed);
             }
         };
         thread::Builder::new()
@@ -60,6 +67,11 @@ impl Interrupt {
     }
 }
 
+/// Returns whether a signal at `now` asks for more than the one at `first` did.
+fn is_another_wish(first: Instant, now: Instant) -> bool {
+    now.duration_since(first) >= ONE_WISH
+}
+
 /// Returns whether a process ignores `signal`, by the text of its file `status` in `/proc`.
 fn ignores(status: &str, signal: i32) -> bool {
     let mask = status
@@ -72,6 +84,14 @@ fn ignores(status: &str, signal: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_that_repeats_at_once_is_no_other_wish() {
+        let first = Instant::now();
+        let is_another = |after| is_another_wish(first, first + after);
+        assert!(!is_another(Duration::ZERO) && !is_another(Duration::from_millis(999)));
+        assert!(is_another(ONE_WISH) && is_another(Duration::from_secs(60)));
+    }
 
     #[test]
     fn an_ignored_signal_is_found_by_its_bit() {

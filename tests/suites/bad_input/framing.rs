@@ -31,6 +31,7 @@ async fn a_prefix_that_claims_three_gibibytes_is_refused_before_they_come() {
         assert_says(&call.ended().await, Code::ResourceExhausted, text);
         assert_eq!(server.budget().used(), 0);
     }
+    assert_eq!(server.budget().refused().length, METHODS.len() as u64);
     serves_on(server).await;
 }
 

@@ -105,6 +105,7 @@ async fn small_control_messages_need_no_permit_and_large_ones_do() {
     assert_eq!(budget.used(), held.bytes());
     let status = body.frame().await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(budget.refused().memory, 1);
     assert!(body.is_end_stream() && body.frame().await.is_none());
 }
 
@@ -126,7 +127,7 @@ async fn empty_frames_do_not_count_as_progress() {
     message(&mut body).await;
     let status = body.frame().await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    assert_eq!(budget.used(), 0);
+    assert_eq!((budget.used(), budget.refused().progress), (0, 1));
 }
 
 /// A budget of 100 bytes that are taken, while somebody can make `room`.
@@ -208,6 +209,7 @@ async fn a_unary_message_is_refused_when_no_room_was_made_in_time() {
         (Code::ResourceExhausted, Duration::from_millis(50))
     );
     assert_eq!((budget.used(), budget.waiting()), (held.bytes(), 0));
+    assert_eq!(budget.refused().memory, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,7 +63,7 @@ pub enum Error {
     },
 }
 
-/// Why a message was refused before it was read.
+/// Why a message was refused before it was decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Others hold the bytes.

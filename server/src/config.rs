@@ -46,13 +46,14 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scheduler {
-    /// Requests of one model that may wait, where its configuration does not say. Defaults to
-    /// 16384; the budget in bytes is what bounds memory.
+    /// Requests of one version of a model that may wait, where its configuration does not say.
+    /// Defaults to 16384; the budget in bytes is what bounds memory.
     pub max_queue_items: usize,
-    /// Requests of one stream that may be queued or run. Defaults to 256; a stream with more is
-    /// not read until some are answered.
+    /// Requests of one stream that may be queued, run, or have an answer that was not read yet.
+    /// Defaults to 256; a stream with so many is not read until answers are.
     pub max_stream_items: usize,
-    /// libtorch's threads within one operation. 0, the default, divides the cores by the instances.
+    /// libtorch's threads within one operation. 0, the default, divides the cores by all instances,
+    /// of all versions of all models.
     pub intra_op_threads: usize,
 }
 

@@ -148,7 +148,9 @@ pub enum Error {
     )]
     ConnectionAged,
     /// The request was parked on disk, and does not come back.
-    #[error("the request's tensors were on disk and are lost; send it again")]
+    #[error(
+        "tensors of the request, or of its answer, were on disk and are lost; it may have been executed: send it again unless it is of a sequence, which is to begin anew"
+    )]
     Spill(#[source] forebay_spill::Error),
     /// A stage of the executor panicked.
     #[error("the server failed while it worked on the request; see its log")]

@@ -49,7 +49,7 @@ pub(super) const FIGURES: &[Figure<Snapshot>] = &[
     Figure {
         name: "forebay.host.refused",
         unit: "{message}",
-        about: "Messages that were refused before they were read.",
+        about: "Messages that were refused before they were decoded.",
         kind: Kind::Count,
         read: |host| {
             let Refused {

@@ -137,7 +137,7 @@ pub(super) const FIGURES: &[Figure<Vec<Snapshot>>] = &[
     Figure {
         name: "forebay.model.requests",
         unit: "{request}",
-        about: "Requests that were answered.",
+        about: "Requests that ended, by outcome: a failure also where its client went away, or before it was queued.",
         kind: Kind::Count,
         read: |models| all(models, |model| model.outcomes(|sum| sum.count)),
     },
@@ -172,14 +172,14 @@ pub(super) const FIGURES: &[Figure<Vec<Snapshot>>] = &[
     Figure {
         name: "forebay.model.inferences",
         unit: "{row}",
-        about: "Rows of batches that were run.",
+        about: "Rows of batches that succeeded.",
         kind: Kind::Count,
         read: |models| each(models, |model| model.done.inference_count),
     },
     Figure {
         name: "forebay.model.executions",
         unit: "{batch}",
-        about: "Batches that were run, by the way chosen for them.",
+        about: "Batches that succeeded, by the way chosen for them.",
         kind: Kind::Count,
         read: |models| all(models, Snapshot::batches),
     },

@@ -74,7 +74,6 @@ pub struct Running {
     span: RequestSpan,
     id: String,
     echo_timings: bool,
-    wants_final: bool,
 }
 
 /// A request that was answered, and whose outputs wait to be read.
@@ -159,7 +158,8 @@ impl Inference {
             queue_timeout(served).and_then(|patience| Instant::now().checked_add(patience));
         let sequence = request.sequence()?;
         let echo_timings = request.flag("forebay_timings")?;
-        let wants_final = request.flag("triton_enable_empty_final_response")?;
+        // Asks for an answer of its own that there are no more. Ours say so themselves, so that it need only be a flag.
+        request.flag("triton_enable_empty_final_response")?;
         let mut permit = origin.permit;
         if let Some(permit) = &mut permit {
             // Typed contents have become more bytes than their message had, and are decoded by now.
@@ -211,17 +211,11 @@ impl Inference {
             span,
             id: request.id,
             echo_timings,
-            wants_final,
         })
     }
 }
 
 impl Running {
-    /// Returns whether its last response is to say that it is.
-    pub fn wants_final(&self) -> bool {
-        self.wants_final
-    }
-
     /// Waits for the answer, up to the deadline. Its outputs may then leave memory until they are
     /// collected.
     ///

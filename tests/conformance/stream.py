@@ -70,13 +70,14 @@ class Stream(harness.Case):
         answered = [self.answers.next() for _ in range(20)]
         self.assertTrue(all(error is None for _, error in answered))
 
-    def test_the_final_response_is_marked(self):
+    def test_each_response_is_marked_as_final(self):
         self.start()
         _, _, inputs = harness.simple_inputs()
-        self.client.async_stream_infer("simple", inputs, enable_empty_final_response=True)
-        result, error = self.answers.next()
-        self.assertIsNone(error)
-        self.assertTrue(result.get_response().parameters["triton_final_response"].bool_param)
+        for asked in [False, True]:
+            self.client.async_stream_infer("simple", inputs, enable_empty_final_response=asked)
+            result, error = self.answers.next()
+            self.assertIsNone(error)
+            self.assertTrue(result.get_response().parameters["triton_final_response"].bool_param)
 
 
 harness.run()

@@ -163,7 +163,8 @@ impl InferStream {
                     (failure, false)
                 }
             };
-            let message = reply.into();
+            let mut message = reply.into();
+            mark_final(&mut message);
             Ok(Outgoing {
                 message,
                 shares_memory,
@@ -173,7 +174,6 @@ impl InferStream {
             Ok(running) => running,
             Err(error) => return Box::pin(future::ready(Turn::Here(item(Err(error))))),
         };
-        let wants_final = running.wants_final();
         // Not an async block, which would have room for what runs twice.
         Box::pin(running.answered().map(move |answered| {
             let answered = match answered {
@@ -181,16 +181,11 @@ impl InferStream {
                 Err(error) => return Turn::Here(item(Err(error))),
             };
             let shares_memory = answered.shares_memory();
-            let finish = move |mut response: InferResponse| {
-                if wants_final {
-                    mark_final(&mut response);
-                }
-                (response, shares_memory)
-            };
+            let with_memory = move |response| (response, shares_memory);
             match answered.response() {
-                Response::Here(response) => Turn::Here(item(Ok(finish(response)))),
+                Response::Here(response) => Turn::Here(item(Ok(with_memory(response)))),
                 Response::Shelved(collecting) => {
-                    let collected = collecting.map(move |response| item(response.map(finish)));
+                    let collected = collecting.map(move |response| item(response.map(with_memory)));
                     Turn::Shelved(Box::pin(collected))
                 }
             }
@@ -198,10 +193,14 @@ impl InferStream {
     }
 }
 
-/// Every answer here is the only one to its request.
-fn mark_final(response: &mut InferResponse) {
-    let name = "triton_final_response".to_owned();
-    response.parameters.insert(name, Parameter::Bool(true));
+/// Every answer here is the only one to its request, and clients of Triton look for that in each.
+fn mark_final(message: &mut ModelStreamInferResponse) {
+    if let Some(response) = &mut message.infer_response {
+        let name = "triton_final_response".to_owned();
+        response
+            .parameters
+            .insert(name, Parameter::Bool(true).into());
+    }
 }
 
 impl Stream for InferStream {

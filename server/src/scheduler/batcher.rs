@@ -246,12 +246,16 @@ impl Policy {
             }
         }
         full |= rows >= self.max_rows;
-        let waited_enough = |item: &Item<T>| now >= item.arrived + self.max_delay;
-        match group.items.values().next() {
-            _ if full || hurry => Ok(count),
-            _ if preferred.is_some() => Ok(preferred.unwrap_or(count)),
-            Some(oldest) if !waited_enough(oldest) => Err(oldest.arrived + self.max_delay),
-            _ => Ok(count),
+        let due = group.items.values().next();
+        let due = due.map(|oldest| oldest.arrived + self.max_delay);
+        let waits = due.filter(|due| now < *due);
+        // What has waited for company long enough takes all of it; without a delay nothing ever waits for it.
+        let prefers = waits.is_some() || self.max_delay.is_zero();
+        match preferred {
+            _ if hurry => Ok(count),
+            Some(preferred) if prefers => Ok(preferred),
+            _ if full => Ok(count),
+            _ => waits.map_or(Ok(count), Err),
         }
     }
 }

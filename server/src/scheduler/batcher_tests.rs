@@ -63,6 +63,22 @@ fn the_largest_preferred_size_goes_at_once() {
 }
 
 #[test]
+fn a_preferred_size_goes_before_the_largest_until_the_delay_is_over() {
+    let now = Instant::now();
+    let first = |delay_ms, later_ms| {
+        let mut batcher = filled(policy(8, &[2, 4], delay_ms), &[1; 9], now);
+        let later = now + Duration::from_millis(later_ms);
+        match batcher.poll(later, false, |_| true) {
+            Decision::Ready(batch) => batch.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(first(5, 0), 4);
+    assert_eq!(first(5, 5), 8);
+    assert_eq!((first(0, 0), first(0, 5)), (4, 4));
+}
+
+#[test]
 fn shapes_are_never_mixed_and_the_oldest_goes_first() {
     let now = Instant::now();
     let mut batcher = Batcher::new(policy(8, &[], 0));

@@ -109,6 +109,7 @@ async fn instances_are_where_their_group_puts_them() {
         .with_model("host", &model("kind: KIND_CPU"), None)
         .with_model("absent", &model("kind: KIND_GPU gpus: [ 7 ]"), None)
         .with_model("not_listed", &model("kind: KIND_AUTO gpus: [ 7 ]"), None)
+        .with_model("as_saved", &model("kind: KIND_MODEL"), None)
         .start()
         .await;
     let of = |devices: &[AnyDevice]| -> Vec<String> {
@@ -120,15 +121,14 @@ async fn instances_are_where_their_group_puts_them() {
     assert_eq!(places("listed"), ["fake:1"]);
     assert_eq!(places("host"), ["cpu"]);
     assert_eq!(places("not_listed"), ["cpu"]);
-    let why = server
-        .registry()
-        .find("absent", "")
-        .unwrap_err()
-        .to_string();
+    let why = |name: &str| server.registry().find(name, "").unwrap_err().to_string();
+    let absent = why("absent");
     assert!(
-        why.contains("GPU 7 is not there; this server has 4"),
-        "{why}"
+        absent.contains("GPU 7 is not there; this server has 4"),
+        "{absent}"
     );
+    let as_saved = why("as_saved");
+    assert!(as_saved.contains("write kind: KIND_GPU"), "{as_saved}");
     let names = devices(&server).await.into_iter().map(|one| one.name);
     let mut names: Vec<_> = names.collect();
     names.sort();

@@ -16,6 +16,11 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// It would stay on the GPUs that it was saved on.
+    #[error(
+        "instance_group: KIND_MODEL leaves a model on the GPUs that it was saved on, which Forebay does not; write kind: KIND_GPU or KIND_CPU"
+    )]
+    WhereItWasSaved,
     /// There are others.
     #[error(
         "instance_group: gpus: GPU {gpu} is not there; this server has {count}, numbered from 0"
@@ -41,6 +46,9 @@ pub fn places(devices: &Devices, groups: &[InstanceGroup]) -> Result<Vec<AnyDevi
                 Ok(gpus) => places.extend(gpus),
                 Err(_) => places.extend(on_host(devices, group)),
             },
+            InstanceKind::Model if !devices.accelerators().is_empty() => {
+                return Err(Error::WhereItWasSaved);
+            }
             InstanceKind::Cpu | InstanceKind::Model => places.extend(on_host(devices, group)),
         }
     }

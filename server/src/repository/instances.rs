@@ -27,7 +27,7 @@ pub enum InstanceKind {
     Cpu,
     /// On a GPU. Whether there is one is for the loader to find out.
     Gpu,
-    /// Where the model puts itself; its inputs stay on the CPU.
+    /// Where it was saved. Served on the CPU, and only where there is no GPU.
     Model,
 }
 

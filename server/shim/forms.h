@@ -13,6 +13,8 @@ constexpr const char* kReset = "reset_states";
 struct FbModule {
   torch::jit::Module module;
   bool pure = false;
+  // It was saved in training mode.
+  bool trains = false;
 
   // Another form of it may live on, whose passes call no method of this one.
   ~FbModule();

@@ -183,6 +183,8 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
           static_cast<c10::DeviceIndex>(device));
     }
     std::unique_ptr<FbModule> loaded(new FbModule{torch::jit::load(file, place)});
+    // A frozen module has no mode any more, and would be said to train.
+    const bool trains = loaded->module.hasattr("training") && loaded->module.is_training();
     loaded->module.eval();
     if (form > 0) {
       auto made = forms::make(loaded->module, form);
@@ -191,6 +193,7 @@ FbModule* fb_module_load(const char* file, int device, int form, char** error) {
     } else {
       loaded->pure = forms::is_pure(loaded->module);
     }
+    loaded->trains = trains;
     if (device >= 0) {
       // Weights were copied and folded on this thread's stream, which passes do not wait for.
       at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device));
@@ -262,6 +265,9 @@ char* fb_module_schema(FbModule* module, char** error) {
     }
     if (module->module.find_method(kReset)) {
       out << "method\t" << kReset << "\t\n";
+    }
+    if (module->trains) {
+      out << "training\t\t\n";
     }
     return copy(out.str());
   });

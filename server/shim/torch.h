@@ -55,7 +55,7 @@ void fb_profiling(bool on);
 
 // Describes method `forward`, a line for each fact with three fields parted by tabs: "argument" or
 // "default" (an argument with a default value), name, type; "returns", "", type; "method",
-// "reset_states", "".
+// "reset_states", ""; "training", "", "" where it was saved in training mode.
 char* fb_module_schema(FbModule* module, char** error);
 
 // Runs `forward`, without gradients. Nested tuples and lists come out flat.

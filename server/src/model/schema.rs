@@ -10,6 +10,8 @@ pub struct Schema {
     pub arguments: Vec<Argument>,
     /// Whether the model has a method `reset_states`.
     pub has_reset: bool,
+    /// Whether it was saved in training mode.
+    pub trains: bool,
 }
 
 /// One argument of `forward`.
@@ -47,6 +49,7 @@ impl Schema {
         let mut schema = Self {
             arguments: Vec::new(),
             has_reset: false,
+            trains: false,
         };
         for line in text.lines() {
             let mut fields = line.split('\t');
@@ -58,6 +61,7 @@ impl Schema {
                     has_default: what == "default",
                 }),
                 ("method", "reset_states", _) => schema.has_reset = true,
+                ("training", ..) => schema.trains = true,
                 _ => {}
             }
         }
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn inputs_map_by_name_then_index_then_order() {
         let schema = schema();
-        assert!(schema.has_reset);
+        assert!(schema.has_reset && !schema.trains);
         let map = |names| schema.map(&specs(names)).ok();
         assert_eq!(map(&["sr", "x"]), Some(vec![Some(1), Some(0), None]));
         assert_eq!(map(&["in__1", "in__0"]), Some(vec![Some(1), Some(0), None]));
@@ -172,6 +176,11 @@ mod tests {
         assert_eq!(map(&["x"]), None);
         assert_eq!(map(&["in__0", "in__0"]), None);
         assert_eq!(map(&["a", "b", "c", "d"]), None);
+    }
+
+    #[test]
+    fn the_mode_that_it_was_saved_in_is_told() {
+        assert!(Schema::parse("training\t\t\n").unwrap().trains);
     }
 
     #[test]

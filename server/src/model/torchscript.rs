@@ -110,6 +110,12 @@ impl TorchScript {
         let as_checked = File::look(file);
         let mut saved = load(file, Form::Saved, Location::Host)?;
         let schema = Schema::parse(&saved.schema().map_err(|text| unloadable(file, &text))?)?;
+        if schema.trains {
+            tracing::warn!(
+                file = %file.display(),
+                "the model was saved in training mode, and is served in evaluation mode; call eval() before it is saved"
+            );
+        }
         let inputs = schema.map(&signature.inputs)?;
         for (argument, input) in schema.arguments.iter().zip(&inputs) {
             if let Some(input) = input {

@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::client::Client;
+use crate::client::{Client, Limits};
 
 /// The largest window, and the largest message, that the protocol can name.
 const MAX_31_BITS: u32 = (1 << 31) - 1;
@@ -70,6 +70,7 @@ pub struct Builder {
     endpoint: String,
     connections: usize,
     connect_timeout: Duration,
+    call_timeout: Option<Duration>,
     ping_interval: Duration,
     stream_window: u32,
     max_message_bytes: usize,
@@ -81,6 +82,7 @@ impl Builder {
             endpoint,
             connections: 1,
             connect_timeout: Duration::from_secs(10),
+            call_timeout: None,
             ping_interval: DEFAULT_PING_INTERVAL,
             stream_window: DEFAULT_STREAM_WINDOW,
             max_message_bytes: MAX_31_BITS as usize,
@@ -97,6 +99,15 @@ impl Builder {
     /// Sets how long one connection may take to be made. Defaults to 10 seconds.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how long each call about the server or its models may take, such as
+    /// [`Client::server_ready`] or [`Client::statistics`]; one that takes longer is given up
+    /// ([`CallError::DeadlineExceeded`](crate::CallError::DeadlineExceeded)). Inferences have limits of
+    /// their own ([`Request::with_timeout`](crate::Request::with_timeout)). Defaults to no limit.
+    pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
         self
     }
 
@@ -139,7 +150,11 @@ impl Builder {
             calls.push(self.reach(&endpoint).await?);
             streams.push(endpoint.connect_with_connector_lazy(connector()));
         }
-        Ok(Client::new(calls, streams, self.max_message_bytes))
+        let limits = Limits {
+            call_timeout: self.call_timeout,
+            max_message_bytes: self.max_message_bytes,
+        };
+        Ok(Client::new(calls, streams, limits))
     }
 
     fn validate(&self) -> Result<(), ConnectError> {

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use forebay_proto::{
@@ -30,6 +30,9 @@ use crate::{
     transport::{Probe, Stub, Transport},
 };
 
+/// The longest deadline that a call's headers can name.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(99_999_999 * 3600);
+
 /// A client of one server. Clones share its connections.
 ///
 /// Calls and streams have connections of their own, so that a stream nobody reads does not hold up
@@ -43,7 +46,15 @@ pub struct Client {
 struct Shared {
     calls: Connections,
     streams: Connections,
-    max_message_bytes: usize,
+    limits: Limits,
+}
+
+/// What bounds single calls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For each call that is no inference.
+    pub(crate) call_timeout: Option<Duration>,
+    pub(crate) max_message_bytes: usize,
 }
 
 /// Connections that are used in turn. Never empty.
@@ -68,18 +79,14 @@ impl Client {
         Builder::new(endpoint.into())
     }
 
-    pub(crate) fn new(
-        calls: Vec<Channel>,
-        streams: Vec<Channel>,
-        max_message_bytes: usize,
-    ) -> Self {
+    pub(crate) fn new(calls: Vec<Channel>, streams: Vec<Channel>, limits: Limits) -> Self {
         let connections = |channels: Vec<Channel>| Connections {
             services: channels
                 .into_iter()
                 .map(|channel| {
                     Stub::new(Transport::new(channel))
-                        .max_decoding_message_size(max_message_bytes)
-                        .max_encoding_message_size(max_message_bytes)
+                        .max_decoding_message_size(limits.max_message_bytes)
+                        .max_encoding_message_size(limits.max_message_bytes)
                 })
                 .collect(),
             next: AtomicUsize::new(0),
@@ -87,7 +94,7 @@ impl Client {
         let shared = Shared {
             calls: connections(calls),
             streams: connections(streams),
-            max_message_bytes,
+            limits,
         };
         Self {
             shared: Arc::new(shared),
@@ -99,8 +106,9 @@ impl Client {
     /// # Errors
     /// The call failed.
     pub async fn server_live(&self) -> Result<bool, CallError> {
-        let call = self.service().server_live(ServerLiveRequest {}).await;
-        Ok(message("ServerLive", call)?.live)
+        let mut service = self.service();
+        let call = service.server_live(ServerLiveRequest {});
+        Ok(self.ask("ServerLive", call).await?.live)
     }
 
     /// Returns whether the server takes requests.
@@ -108,8 +116,9 @@ impl Client {
     /// # Errors
     /// The call failed.
     pub async fn server_ready(&self) -> Result<bool, CallError> {
-        let call = self.service().server_ready(ServerReadyRequest {}).await;
-        Ok(message("ServerReady", call)?.ready)
+        let mut service = self.service();
+        let call = service.server_ready(ServerReadyRequest {});
+        Ok(self.ask("ServerReady", call).await?.ready)
     }
 
     /// Returns whether `model` takes requests, in the version that the server prefers.
@@ -121,7 +130,9 @@ impl Client {
             name: model.into(),
             ..Default::default()
         };
-        Ok(message("ModelReady", self.service().model_ready(request).await)?.ready)
+        let mut service = self.service();
+        let call = service.model_ready(request);
+        Ok(self.ask("ModelReady", call).await?.ready)
     }
 
     /// Returns what the server says of itself.
@@ -129,11 +140,9 @@ impl Client {
     /// # Errors
     /// The call failed.
     pub async fn server_metadata(&self) -> Result<ServerMetadata, CallError> {
-        let call = self
-            .service()
-            .server_metadata(ServerMetadataRequest {})
-            .await;
-        Ok(message("ServerMetadata", call)?.into())
+        let mut service = self.service();
+        let call = service.server_metadata(ServerMetadataRequest {});
+        Ok(self.ask("ServerMetadata", call).await?.into())
     }
 
     /// Returns the signature of `model`.
@@ -148,11 +157,9 @@ impl Client {
             name: model.into(),
             ..Default::default()
         };
-        message(
-            "ModelMetadata",
-            self.service().model_metadata(request).await,
-        )?
-        .try_into()
+        let mut service = self.service();
+        let call = service.model_metadata(request);
+        self.ask("ModelMetadata", call).await?.try_into()
     }
 
     /// Returns how `model` is configured, in the version that the server prefers.
@@ -164,7 +171,9 @@ impl Client {
             name: model.into(),
             ..Default::default()
         };
-        let response = message("ModelConfig", self.service().model_config(request).await)?;
+        let mut service = self.service();
+        let call = service.model_config(request);
+        let response = self.ask("ModelConfig", call).await?;
         Ok(response.config.unwrap_or_default().into())
     }
 
@@ -189,8 +198,9 @@ impl Client {
             name: model.into(),
             ..Default::default()
         };
-        let call = self.service().model_statistics(request).await;
-        Ok(message("ModelStatistics", call)?.into())
+        let mut service = self.service();
+        let call = service.model_statistics(request);
+        Ok(self.ask("ModelStatistics", call).await?.into())
     }
 
     /// Returns all models that the server knows, whatever their state.
@@ -198,9 +208,9 @@ impl Client {
     /// # Errors
     /// The call failed.
     pub async fn repository_index(&self) -> Result<Vec<ModelIndex>, CallError> {
-        let request = RepositoryIndexRequest::default();
-        let call = self.service().repository_index(request).await;
-        let models = message("RepositoryIndex", call)?.models;
+        let mut service = self.service();
+        let call = service.repository_index(RepositoryIndexRequest::default());
+        let models = self.ask("RepositoryIndex", call).await?.models;
         Ok(models.into_iter().map(Into::into).collect())
     }
 
@@ -216,7 +226,7 @@ impl Client {
         let reserved = Instant::now();
         let timeout = request.timeout();
         let message = ModelInferRequest::from(request.into_message());
-        check_message_size(&message, self.shared.max_message_bytes)?;
+        check_message_size(&message, self.shared.limits.max_message_bytes)?;
         let call = self.call(message, reserved, timeout);
         match timeout {
             None => call.await,
@@ -230,7 +240,7 @@ impl Client {
         &self,
         message: ModelInferRequest,
         reserved: Instant,
-        timeout: Option<std::time::Duration>,
+        timeout: Option<Duration>,
     ) -> Result<Reply, InferError> {
         let model = message.model_name.clone();
         let probe = Probe::default();
@@ -240,7 +250,7 @@ impl Client {
         if !aside.is_empty() {
             call.extensions_mut().insert(aside);
         }
-        if let Some(timeout) = timeout {
+        if let Some(timeout) = timeout.filter(|timeout| *timeout <= LONGEST_DEADLINE) {
             call.set_timeout(timeout);
         }
         match self.service().model_infer(call).await {
@@ -276,7 +286,25 @@ impl Client {
     /// Dropping the future leaves no stream behind.
     pub async fn stream(&self, options: StreamOptions) -> Result<Session, InferError> {
         let service = self.shared.streams.next();
-        Session::open(service, options, self.shared.max_message_bytes).await
+        Session::open(service, options, self.shared.limits.max_message_bytes).await
+    }
+
+    /// Waits for the answer to a call that is no inference.
+    async fn ask<T>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, CallError> {
+        let answer = match self.shared.limits.call_timeout {
+            None => call.await,
+            Some(after) => tokio::time::timeout(after, call)
+                .await
+                .map_err(|_| CallError::DeadlineExceeded { call: name, after })?,
+        };
+        match answer {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) => Err(CallError::new(name, status)),
+        }
     }
 
     fn service(&self) -> Stub {
@@ -288,15 +316,5 @@ impl Connections {
     fn next(&self) -> Stub {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         self.services[turn % self.services.len()].clone()
-    }
-}
-
-fn message<T>(
-    call: &'static str,
-    response: Result<tonic::Response<T>, tonic::Status>,
-) -> Result<T, CallError> {
-    match response {
-        Ok(response) => Ok(response.into_inner()),
-        Err(status) => Err(CallError::new(call, status)),
     }
 }

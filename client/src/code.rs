@@ -25,7 +25,8 @@ pub enum Code {
     ResourceExhausted,
     /// The server is not in the state that the request needs.
     FailedPrecondition,
-    /// The operation gave way to another one.
+    /// What the request was part of broke off and has to begin anew: on Forebay, a sequence for which
+    /// the device had too little memory.
     Aborted,
     /// Past the valid range, or a message larger than its limit.
     OutOfRange,
@@ -35,7 +36,7 @@ pub enum Code {
     Internal,
     /// The server cannot serve at the moment.
     Unavailable,
-    /// Data was lost or damaged.
+    /// Data was lost or damaged: the request's, or that of its answer.
     DataLoss,
     /// The caller did not say who it is.
     Unauthenticated,
@@ -46,7 +47,8 @@ pub(crate) struct Meaning {
     pub(crate) name: &'static str,
     /// Whether the same request may succeed later.
     pub(crate) retryable: bool,
-    /// Whether the code, when a server sends it, says that the request was never executed.
+    /// Whether the code, when a server sends it, says that the request was not executed, or left no
+    /// state behind.
     pub(crate) unexecuted: bool,
     /// What the caller can do, for error texts.
     pub(crate) mend: &'static str,
@@ -120,7 +122,12 @@ impl Code {
                 true,
                 "bring the server into the state that the text names",
             ),
-            Self::Aborted => ("ABORTED", true, false, "retry"),
+            Self::Aborted => (
+                "ABORTED",
+                false,
+                false,
+                "the state of its sequence is unknown: begin the sequence anew",
+            ),
             Self::OutOfRange => (
                 "OUT_OF_RANGE",
                 false,
@@ -136,7 +143,12 @@ impl Code {
             ),
             Self::Internal => ("INTERNAL", false, false, "look at the server's log"),
             Self::Unavailable => ("UNAVAILABLE", true, true, "retry after a pause"),
-            Self::DataLoss => ("DATA_LOSS", false, false, "look at the server's log"),
+            Self::DataLoss => (
+                "DATA_LOSS",
+                false,
+                false,
+                "it may have run: send it again if it is of no sequence, else begin the sequence anew",
+            ),
             Self::Unauthenticated => ("UNAUTHENTICATED", false, true, "send credentials"),
         };
         Meaning {

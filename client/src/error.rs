@@ -1,6 +1,6 @@
 //! What can go wrong with a call or an inference, and what the caller may do about it.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use forebay_proto::ProtocolError;
 
@@ -11,7 +11,7 @@ pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
 
 /// Why an inference brought no reply.
 ///
-/// Cheap to clone: when a stream ends, every outstanding ticket reports the same error.
+/// Cheap to clone: when a stream ends, its error goes to every outstanding ticket.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum InferError {
@@ -44,7 +44,7 @@ pub enum InferError {
         #[source]
         source: Cause,
     },
-    /// The connection was gone, and could not be made again, before the request was sent.
+    /// The connection was gone, or could not be made, before the request was sent or the stream opened.
     #[error(
         "the connection to the server was lost before the request was sent; check that the server runs, and retry"
     )]
@@ -57,7 +57,16 @@ pub enum InferError {
     #[error("no reply within {after:?}; allow more time or send less load")]
     DeadlineExceeded {
         /// The time given.
-        after: std::time::Duration,
+        after: Duration,
+    },
+    /// The time given by [`Request::with_timeout`](crate::Request::with_timeout) passed while the
+    /// request waited here to be sent on a stream. It was not sent.
+    #[error(
+        "the request waited here for longer than {after:?} and was not sent; allow more time or send less load"
+    )]
+    Expired {
+        /// The time given.
+        after: Duration,
     },
     /// The server's reply breaks the protocol.
     #[error(
@@ -127,7 +136,7 @@ pub enum InferError {
 
 impl InferError {
     /// Returns whether the same request may succeed when it is sent again, on a new session where
-    /// this one ended.
+    /// this one ended. Not so with [`Code::Aborted`], where the whole sequence has to begin anew.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Failed { code, .. } | Self::StreamEnded { code, .. } => code.meaning().retryable,
@@ -137,6 +146,7 @@ impl InferError {
             | Self::Closed
             | Self::Stopped => true,
             Self::DeadlineExceeded { .. }
+            | Self::Expired { .. }
             | Self::InvalidOption { .. }
             | Self::InvalidReply { .. }
             | Self::UnexpectedReply { .. }
@@ -146,8 +156,12 @@ impl InferError {
         }
     }
 
-    /// Returns whether it is certain that the server did not execute the request, so that sending
-    /// it again cannot execute it twice. Matters for models that keep state between requests.
+    /// Returns whether it is certain that the request left no state behind in the server, so that
+    /// sending it again cannot change a state twice. Matters for models that keep state between requests.
+    ///
+    /// Mostly the server did not execute it then. But Forebay answers [`Code::Unavailable`] also where
+    /// the device broke during the request's pass, which takes the states of all sequences with it, and
+    /// [`Code::ResourceExhausted`] where passes of a request without a sequence ran out of memory.
     ///
     /// That takes the server's word. A proxy between may answer [`Code::Unavailable`] for a server that
     /// has executed the request: it has to retry by rules of its own, or none.
@@ -161,6 +175,7 @@ impl InferError {
             | Self::MessageTooLarge { .. }
             | Self::InvalidOption { .. }
             | Self::Unsent { .. }
+            | Self::Expired { .. }
             | Self::Closed => true,
             Self::EndedEarly
             | Self::ConnectionLost { .. }
@@ -179,7 +194,7 @@ impl InferError {
                 Code::Unavailable
             }
             Self::Stopped => Code::Cancelled,
-            Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
+            Self::DeadlineExceeded { .. } | Self::Expired { .. } => Code::DeadlineExceeded,
             Self::InvalidReply { .. } | Self::UnexpectedReply { .. } => Code::Internal,
             Self::LargerThanLimit { .. }
             | Self::PermitTooSmall { .. }
@@ -213,6 +228,16 @@ pub enum CallError {
         #[source]
         source: Cause,
     },
+    /// The time given by [`Builder::with_call_timeout`](crate::Builder::with_call_timeout) passed.
+    #[error(
+        "{call} was not answered within {after:?}; check that the server is well, or allow more time"
+    )]
+    DeadlineExceeded {
+        /// The call.
+        call: &'static str,
+        /// The time given.
+        after: Duration,
+    },
     /// The server named a datatype that the protocol does not have.
     #[error(
         "{call} was answered with the datatype '{datatype}' for tensor '{tensor}', which the protocol does not have"
@@ -244,7 +269,7 @@ impl CallError {
         match self {
             Self::Failed { code, .. } => code.meaning().retryable,
             Self::ConnectionLost { .. } => true,
-            Self::UnknownDatatype { .. } => false,
+            Self::DeadlineExceeded { .. } | Self::UnknownDatatype { .. } => false,
         }
     }
 
@@ -253,6 +278,7 @@ impl CallError {
         match self {
             Self::Failed { code, .. } => *code,
             Self::ConnectionLost { .. } => Code::Unavailable,
+            Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
             Self::UnknownDatatype { .. } => Code::Internal,
         }
     }

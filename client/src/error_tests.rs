@@ -1,4 +1,4 @@
-use std::{io, time::Duration};
+use std::io;
 
 use super::*;
 
@@ -26,7 +26,8 @@ fn retries_are_advised_where_they_can_help() {
     let table = [
         (failed(Code::ResourceExhausted), YES, YES),
         (failed(Code::Unavailable), YES, YES),
-        (failed(Code::Aborted), YES, NO),
+        (failed(Code::Aborted), NO, NO),
+        (failed(Code::DataLoss), NO, NO),
         (failed(Code::InvalidArgument), NO, YES),
         (failed(Code::NotFound), NO, YES),
         (failed(Code::Unimplemented), NO, YES),
@@ -39,6 +40,13 @@ fn retries_are_advised_where_they_can_help() {
         (stream_ended(Code::ResourceExhausted), YES, NO),
         (stream_ended(Code::InvalidArgument), NO, NO),
         (InferError::EndedEarly, YES, NO),
+        (
+            InferError::Unsent {
+                source: Arc::clone(&source),
+            },
+            YES,
+            YES,
+        ),
         (InferError::ConnectionLost { source }, YES, NO),
         (InferError::Closed, YES, YES),
         (InferError::Stopped, YES, NO),
@@ -48,6 +56,13 @@ fn retries_are_advised_where_they_can_help() {
             },
             NO,
             NO,
+        ),
+        (
+            InferError::Expired {
+                after: Duration::ZERO,
+            },
+            NO,
+            YES,
         ),
         (
             InferError::InvalidReply {
@@ -81,6 +96,14 @@ fn retries_are_advised_where_they_can_help() {
         assert_eq!(error.is_retryable(), retryable, "{error:?}");
         assert_eq!(error.has_no_side_effects(), unexecuted, "{error:?}");
         assert_ne!(error.code(), Code::Ok, "{error:?}");
+    }
+}
+
+#[test]
+fn what_may_have_run_in_a_sequence_is_not_advised_to_be_sent_again_alone() {
+    for code in [Code::Aborted, Code::DataLoss] {
+        let text = failed(code).to_string();
+        assert!(text.ends_with("begin the sequence anew"), "{text}");
     }
 }
 

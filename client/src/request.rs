@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use forebay_proto::{InferRequest, Parameter, Tensor};
 
+/// The parameter by which streams carry a timeout.
+pub(crate) const TIMEOUT: &str = "timeout";
+
 /// A request for an inference.
 ///
 /// Cheap to clone: the bytes of tensors are shared.
@@ -56,9 +59,18 @@ impl Request {
         self
     }
 
-    /// Sets how long the answer may take: a deadline on calls, the `timeout` parameter (rounded up
-    /// to microseconds) on streams, where the server answers late requests with a failure.
-    /// Defaults to no limit.
+    /// Sets how long the answer may take. Defaults to no limit.
+    ///
+    /// On calls it is a deadline, which both ends keep. On streams it counts from
+    /// [`Permit::submit`](crate::Permit::submit), so a wait for room is not part of it. A request that
+    /// waits here for longer is not sent ([`InferError::Expired`](crate::InferError::Expired)); one that
+    /// is sent carries the time left as the `timeout` parameter, in microseconds rounded up, and the
+    /// server is to answer it with a failure when that has passed.
+    ///
+    /// Nothing here ends the wait for a ticket by itself: one whose request is late is told when the
+    /// stream could send it, or when the server answers. A server may also drop the parameter: Forebay
+    /// and Triton do for a model with `default_timeout_microseconds` and no `allow_timeout_override`.
+    /// For a bound whatever the server does, put `tokio::time::timeout` around the ticket.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -118,13 +130,17 @@ impl Request {
     /// Moves the timeout to where streams carry it.
     pub(crate) fn into_stream_message(mut self) -> InferRequest {
         if let Some(timeout) = self.timeout {
-            // 0 would mean no limit.
-            let micros = timeout.as_nanos().div_ceil(1000).max(1);
-            let micros = Parameter::Int64(i64::try_from(micros).unwrap_or(i64::MAX));
-            self = self.with_parameter("timeout", micros);
+            self = self.with_parameter(TIMEOUT, timeout_parameter(timeout));
         }
         self.message
     }
+}
+
+/// Returns `timeout` as streams carry it: in microseconds, rounded up.
+pub(crate) fn timeout_parameter(timeout: Duration) -> Parameter {
+    // 0 would mean no limit.
+    let micros = timeout.as_nanos().div_ceil(1000).max(1);
+    Parameter::Int64(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! is sent until it is answered, whether or not somebody still waits for the answer.
 //!
 //! Invariant: every ticket resolves exactly once: by its reply, by its own failure, or by the one
-//! error that ended the stream.
+//! error that ended the stream. Where that is a lost connection, requests that were not sent say so.
 
 use std::{
     future::Future,
@@ -24,7 +24,7 @@ mod ledger;
 mod options;
 mod shared;
 
-use ledger::{Submission, WIRE_ID_BYTES};
+use ledger::{Deadline, Submission, WIRE_ID_BYTES};
 pub use options::StreamOptions;
 use shared::{Room, Shared};
 
@@ -35,6 +35,10 @@ use crate::{error::InferError, reply::Reply, request::Request, transport::Stub};
 /// The stream lives as long as the session, one of its permits or one of its tickets. When the last
 /// of them is dropped, what is not answered yet is cancelled. [`close`](Self::close) instead lets
 /// all of it be answered.
+///
+/// The limits of [`StreamOptions`] are on requests that are not answered. Room comes back when an
+/// answer arrives, whether or not it is taken: replies that lie in their tickets count for nothing.
+/// Who submits all and awaits then has all answers in memory; take tickets as they come to bound that.
 #[derive(Debug)]
 pub struct Session {
     handle: Arc<Handle>,
@@ -51,6 +55,9 @@ pub struct Permit {
 }
 
 /// Resolves to the reply to one request.
+///
+/// It holds the reply, with its tensors, from when that arrives until it is taken or the ticket is
+/// dropped; no limit of the session counts it.
 ///
 /// # Cancel safety
 /// A ticket can be polled, put aside and polled again. Dropping it forgets the reply and nothing
@@ -129,7 +136,9 @@ impl Session {
     /// has ended. Permits that were not used yet can no longer be submitted.
     ///
     /// # Errors
-    /// The one error that ended the stream, which the unanswered tickets report too.
+    /// The one error that ended the stream, which the unanswered tickets report too. Where it is
+    /// [`InferError::ConnectionLost`], tickets whose requests were not sent report
+    /// [`InferError::Unsent`].
     ///
     /// # Cancel safety
     /// Dropping the future leaves the session closed; the stream then ends with its last ticket.
@@ -156,6 +165,10 @@ impl Permit {
             let _ = sender.send(Err(InferError::PermitTooSmall { bytes, reserved }));
             return ticket;
         }
+        let deadline = request.timeout().and_then(|after| {
+            let at = Instant::now().checked_add(after)?;
+            Some(Deadline { at, after })
+        });
         let message = ModelInferRequest::from(request.into_stream_message());
         let limit = self.handle.max_message_bytes.saturating_sub(WIRE_ID_BYTES);
         if let Err(error) = check_message_size(&message, limit) {
@@ -165,6 +178,7 @@ impl Permit {
         self.handle.shared.submit(Submission {
             message,
             reserved: self.reserved,
+            deadline,
             reply: sender,
             room: self.room,
         });

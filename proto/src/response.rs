@@ -1,8 +1,13 @@
 //! The answer to a request, as both ends see it.
 
+use bytes::Bytes;
+
 use crate::{
-    DataType, InferRequest, Parameter, Parameters, ProtocolError, Shape, Tensor,
-    inference::{ModelInferResponse, ModelStreamInferResponse, model_infer_response as wire},
+    DataType, InferRequest, Parameter, Parameters, ProtocolError, Shape, Tensor, contents,
+    inference::{
+        InferTensorContents, ModelInferResponse, ModelStreamInferResponse,
+        model_infer_response as wire,
+    },
     parameter,
 };
 
@@ -53,26 +58,7 @@ impl TryFrom<ModelInferResponse> for InferResponse {
     type Error = ProtocolError;
 
     fn try_from(message: ModelInferResponse) -> Result<Self, ProtocolError> {
-        let (expected, actual) = (message.outputs.len(), message.raw_output_contents.len());
-        if expected != actual {
-            return Err(ProtocolError::RawCount { expected, actual });
-        }
-        let outputs = message
-            .outputs
-            .into_iter()
-            .zip(message.raw_output_contents)
-            .map(|(output, data)| {
-                let datatype: DataType =
-                    output
-                        .datatype
-                        .parse()
-                        .map_err(|_| ProtocolError::UnknownDatatype {
-                            tensor: output.name.clone(),
-                            datatype: output.datatype.clone(),
-                        })?;
-                Tensor::new(output.name, datatype, Shape::new(output.shape)?, data)
-            })
-            .collect::<Result<_, _>>()?;
+        let outputs = receive_outputs(message.outputs, message.raw_output_contents)?;
         Ok(Self {
             model_name: message.model_name,
             model_version: message.model_version,
@@ -81,6 +67,53 @@ impl TryFrom<ModelInferResponse> for InferResponse {
             outputs,
         })
     }
+}
+
+/// Returns the tensors of a reply, all from `raw`, as Forebay sends them, or where that is empty, all
+/// from typed contents, as other servers may.
+///
+/// # Errors
+/// Neither form has all tensors, a tensor has both, or one that does not fit its datatype and shape.
+fn receive_outputs(
+    outputs: Vec<wire::InferOutputTensor>,
+    raw: Vec<Bytes>,
+) -> Result<Vec<Tensor>, ProtocolError> {
+    let (expected, actual) = (outputs.len(), raw.len());
+    let typed = actual == 0 && outputs.iter().all(|output| output.contents.is_some());
+    if expected != actual && !typed {
+        return Err(ProtocolError::RawCount { expected, actual });
+    }
+    let mut raw = raw.into_iter();
+    outputs
+        .into_iter()
+        .map(|output| receive_output(output, raw.next()))
+        .collect()
+}
+
+fn receive_output(
+    output: wire::InferOutputTensor,
+    raw: Option<Bytes>,
+) -> Result<Tensor, ProtocolError> {
+    let datatype: DataType =
+        output
+            .datatype
+            .parse()
+            .map_err(|_| ProtocolError::UnknownDatatype {
+                tensor: output.name.clone(),
+                datatype: output.datatype.clone(),
+            })?;
+    let shape = Shape::new(output.shape)?;
+    let contents = output.contents.unwrap_or_default();
+    let data = match raw {
+        None => contents::to_raw(&output.name, datatype, contents)?,
+        Some(raw) if contents == InferTensorContents::default() => raw,
+        Some(_) => {
+            return Err(ProtocolError::MixedContents {
+                tensor: output.name,
+            });
+        }
+    };
+    Tensor::new(output.name, datatype, shape, data)
 }
 
 /// One message of a response stream: the answer to one request, or why it failed.
@@ -192,8 +225,63 @@ mod tests {
         }
     }
 
+    /// A reply of one output `y`.
+    fn message(
+        datatype: &str,
+        contents: Option<InferTensorContents>,
+        raw: Vec<Bytes>,
+    ) -> ModelInferResponse {
+        ModelInferResponse {
+            outputs: vec![wire::InferOutputTensor {
+                name: "y".into(),
+                datatype: datatype.into(),
+                shape: vec![2],
+                contents,
+                ..Default::default()
+            }],
+            raw_output_contents: raw,
+            ..Default::default()
+        }
+    }
+
+    fn integers(values: &[i32]) -> Option<InferTensorContents> {
+        Some(InferTensorContents {
+            int_contents: values.to_vec(),
+            ..Default::default()
+        })
+    }
+
     #[test]
-    fn an_answer_without_raw_contents_is_refused() {
+    fn typed_contents_are_taken_where_there_are_no_raw_ones() {
+        let response = InferResponse::try_from(message("INT16", integers(&[-1, 258]), vec![]));
+        assert_eq!(response.unwrap().outputs[0].data()[..], [0xff, 0xff, 2, 1]);
+        for (datatype, contents) in [
+            ("INT16", integers(&[1])),
+            ("INT16", integers(&[1, 2, 3])),
+            ("INT16", integers(&[])),
+            ("FP32", integers(&[1, 2])),
+            ("FP16", integers(&[])),
+        ] {
+            let message = message(datatype, contents, vec![]);
+            assert!(InferResponse::try_from(message).is_err(), "{datatype}");
+        }
+    }
+
+    #[test]
+    fn an_answer_with_raw_and_typed_contents_is_refused() {
+        let raw = vec![Bytes::from_static(&[1, 0, 2, 0])];
+        let both = message("INT16", integers(&[1, 2]), raw.clone());
+        assert_eq!(
+            InferResponse::try_from(both),
+            Err(ProtocolError::MixedContents { tensor: "y".into() })
+        );
+        // Empty ones say nothing.
+        let response = InferResponse::try_from(message("INT16", integers(&[]), raw.clone()));
+        assert_eq!(*response.unwrap().outputs[0].data(), raw[0]);
+    }
+
+    #[test]
+    fn an_answer_without_contents_is_refused() {
         let message = ModelInferResponse {
             outputs: vec![wire::InferOutputTensor::default()],
             ..Default::default()

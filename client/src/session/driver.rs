@@ -109,6 +109,7 @@ mod tests {
                 ..ModelInferRequest::default()
             },
             reserved: std::time::Instant::now(),
+            deadline: None,
             reply,
             room,
         });

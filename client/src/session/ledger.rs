@@ -4,11 +4,13 @@
 //! is held.
 //!
 //! Invariant: the room of a request is given back when it is settled and not before, and only what
-//! was sent can be settled by a reply; so the queue is bounded by the room there is.
+//! was sent can be settled by a reply; so the queue is bounded by the room there is. What was not sent
+//! when the connection is lost, or when its deadline passes, is settled with an error that says so.
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use forebay_proto::{
@@ -21,6 +23,7 @@ use crate::{
     code::Code,
     error::InferError,
     reply::{Reply, Timings},
+    request::{TIMEOUT, timeout_parameter},
 };
 
 /// Bytes that an id of the ledger's own adds to a message, at most.
@@ -30,8 +33,19 @@ pub(crate) const WIRE_ID_BYTES: usize = 32;
 pub(crate) struct Submission<R> {
     pub(crate) message: ModelInferRequest,
     pub(crate) reserved: Instant,
+    /// Until when the message may be sent. It carries the whole timeout then, so that the time left
+    /// makes it no longer.
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) reply: oneshot::Sender<Result<Reply, InferError>>,
     pub(crate) room: R,
+}
+
+/// When a request is too late to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    /// The timeout that it comes from.
+    pub(crate) after: Duration,
 }
 
 /// An outcome for one ticket.
@@ -52,11 +66,17 @@ impl<R> Settled<R> {
 
 #[derive(Debug)]
 pub(crate) struct Ledger<R> {
-    queue: VecDeque<ModelInferRequest>,
+    queue: VecDeque<Queued>,
     /// By the id on the wire.
     open: HashMap<String, Entry<R>>,
     submitted: u64,
     state: State,
+}
+
+#[derive(Debug)]
+struct Queued {
+    message: ModelInferRequest,
+    deadline: Option<Deadline>,
 }
 
 #[derive(Debug)]
@@ -70,6 +90,16 @@ struct Entry<R> {
     room: R,
 }
 
+impl<R> Entry<R> {
+    fn fail(self, error: InferError) -> Settled<R> {
+        Settled {
+            reply: self.reply,
+            outcome: Err(error),
+            _room: self.room,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum State {
     Open,
@@ -78,8 +108,10 @@ enum State {
 }
 
 /// What the sending side is to do.
-pub(crate) enum Next {
+pub(crate) enum Next<R> {
     Send(ModelInferRequest),
+    /// To deliver this, as its request was too late to be sent, and to ask again.
+    Expired(Settled<R>),
     Wait,
     End,
 }
@@ -99,6 +131,7 @@ impl<R> Ledger<R> {
         let Submission {
             mut message,
             reserved,
+            deadline,
             reply,
             room,
         } = submission;
@@ -127,25 +160,44 @@ impl<R> Ledger<R> {
             room,
         };
         self.open.insert(message.id.clone(), entry);
-        self.queue.push_back(message);
+        self.queue.push_back(Queued { message, deadline });
         None
     }
 
     /// Returns what to send at `now`.
-    pub(crate) fn next(&mut self, now: Instant) -> Next {
+    pub(crate) fn next(&mut self, now: Instant) -> Next<R> {
         if let State::Ended(_) = self.state {
             return Next::End;
         }
-        if let Some(message) = self.queue.pop_front() {
-            if let Some(entry) = self.open.get_mut(&message.id) {
-                entry.sent = Some(now);
-            }
-            return Next::Send(message);
+        if let Some(queued) = self.queue.pop_front() {
+            return self.send(queued, now);
         }
         match self.state {
             State::Open => Next::Wait,
             State::Closing | State::Ended(_) => Next::End,
         }
+    }
+
+    /// Notes that a message is sent at `now`, with the time it has left, if it has any.
+    fn send(&mut self, queued: Queued, now: Instant) -> Next<R> {
+        let Queued {
+            mut message,
+            deadline,
+        } = queued;
+        if let Some(Deadline { at, after }) = deadline {
+            let left = at.saturating_duration_since(now);
+            if left.is_zero()
+                && let Some(entry) = self.open.remove(&message.id)
+            {
+                return Next::Expired(entry.fail(InferError::Expired { after }));
+            }
+            let left = timeout_parameter(left).into();
+            message.parameters.insert(TIMEOUT.to_owned(), left);
+        }
+        if let Some(entry) = self.open.get_mut(&message.id) {
+            entry.sent = Some(now);
+        }
+        Next::Send(message)
     }
 
     /// Settles the request that `message` answers.
@@ -213,22 +265,30 @@ impl<R> Ledger<R> {
         }
     }
 
-    /// Ends the session. The first outcome stays; all open requests are settled with it.
+    /// Ends the session. The first outcome stays; all open requests are settled with it, those that
+    /// were not sent with what it means for them.
     pub(crate) fn end(&mut self, outcome: Result<(), InferError>) -> Vec<Settled<R>> {
-        let outcome = match (&self.state, outcome) {
-            (State::Ended(_), _) => return Vec::new(),
-            (State::Closing, Ok(())) if self.open.is_empty() => Ok(()),
-            (_, Ok(())) => Err(InferError::EndedEarly),
-            (_, Err(error)) => Err(error),
+        if let State::Ended(_) = self.state {
+            return Vec::new();
+        }
+        let error = match outcome {
+            Ok(()) if matches!(self.state, State::Closing) && self.open.is_empty() => {
+                self.state = State::Ended(Ok(()));
+                return Vec::new();
+            }
+            Ok(()) => InferError::EndedEarly,
+            Err(error) => error,
         };
-        self.state = State::Ended(outcome);
+        self.state = State::Ended(Err(error.clone()));
         self.queue.clear();
-        let error = self.refusal();
+        let unsent = self.refusal();
         let open = self.open.drain();
-        open.map(|(_, entry)| Settled {
-            reply: entry.reply,
-            outcome: Err(error.clone()),
-            _room: entry.room,
+        open.map(|(_, entry)| {
+            let error = match entry.sent {
+                Some(_) => error.clone(),
+                None => unsent.clone(),
+            };
+            entry.fail(error)
         })
         .collect()
     }
@@ -241,9 +301,12 @@ impl<R> Ledger<R> {
         }
     }
 
-    /// Returns why nothing more is taken.
+    /// Returns why a request is not sent.
     pub(crate) fn refusal(&self) -> InferError {
         match &self.state {
+            State::Ended(Err(InferError::ConnectionLost { source })) => InferError::Unsent {
+                source: Arc::clone(source),
+            },
             State::Ended(Err(error)) => error.clone(),
             State::Open | State::Closing | State::Ended(Ok(())) => InferError::Closed,
         }

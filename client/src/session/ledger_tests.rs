@@ -1,6 +1,6 @@
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
-use forebay_proto::inference::ModelInferResponse;
+use forebay_proto::{InferRequest, inference::ModelInferResponse};
 
 use super::*;
 
@@ -17,6 +17,7 @@ fn submission(id: &str, room: &Room) -> (Submission<Room>, Reply) {
     let submission = Submission {
         message,
         reserved: Instant::now(),
+        deadline: None,
         reply,
         room: Rc::clone(room),
     };
@@ -34,7 +35,7 @@ fn submit(ledger: &mut Ledger<Room>, id: &str, room: &Room) -> Reply {
 fn send(ledger: &mut Ledger<Room>) -> String {
     match ledger.next(Instant::now()) {
         Next::Send(message) => message.id,
-        Next::Wait | Next::End => panic!("nothing to send"),
+        Next::Expired(_) | Next::Wait | Next::End => panic!("nothing to send"),
     }
 }
 
@@ -126,6 +127,83 @@ fn what_is_queued_is_sent_before_a_close_ends_the_requests() {
     assert_eq!(send(&mut ledger), "a");
     assert!(matches!(ledger.next(Instant::now()), Next::End));
     answer(&mut ledger, "a").unwrap();
+    assert!(ledger.end(Ok(())).is_empty());
+    assert!(matches!(ledger.outcome(), Some(Ok(()))));
+}
+
+#[test]
+fn what_a_lost_connection_did_not_carry_is_told_so() {
+    let (mut ledger, room) = (Ledger::new(), Room::default());
+    let mut sent = submit(&mut ledger, "a", &room);
+    send(&mut ledger);
+    let mut queued = submit(&mut ledger, "b", &room);
+    let source: crate::error::Cause = Arc::new(std::io::Error::other("reset"));
+    let settled = ledger.end(Err(InferError::ConnectionLost { source }));
+    settled.into_iter().for_each(Settled::deliver);
+    let mut late = submit(&mut ledger, "c", &room);
+    let error = sent.try_recv().unwrap().unwrap_err();
+    assert!(matches!(error, InferError::ConnectionLost { .. }));
+    for reply in [&mut queued, &mut late] {
+        let error = reply.try_recv().unwrap().unwrap_err();
+        assert!(matches!(error, InferError::Unsent { .. }), "{error:?}");
+    }
+    assert!(matches!(ledger.refusal(), InferError::Unsent { .. }));
+    let outcome = ledger.outcome();
+    assert!(matches!(
+        outcome,
+        Some(Err(InferError::ConnectionLost { .. }))
+    ));
+    assert_eq!(Rc::strong_count(&room), 1);
+}
+
+/// Queues a request that may take a second from `start`.
+fn submit_hurried(ledger: &mut Ledger<Room>, id: &str, room: &Room, start: Instant) -> Reply {
+    let (mut submission, reply) = submission(id, room);
+    let after = Duration::from_secs(1);
+    let at = start + after;
+    submission.deadline = Some(Deadline { at, after });
+    assert!(ledger.submit(submission).is_none());
+    reply
+}
+
+#[test]
+fn what_is_sent_carries_the_time_that_is_left() {
+    let (mut ledger, room) = (Ledger::new(), Room::default());
+    let start = Instant::now();
+    for nanos in [1, 1_000, 999_999_999] {
+        let _reply = submit_hurried(&mut ledger, "", &room, start);
+        let Next::Send(message) = ledger.next(start + Duration::from_nanos(nanos)) else {
+            panic!("not sent");
+        };
+        let request = InferRequest::try_from(ModelInferRequest {
+            model_name: "m".into(),
+            ..message
+        });
+        let left = (1_000_000_000 - nanos).div_ceil(1000);
+        let left = Some(Duration::from_micros(left));
+        assert_eq!(request.unwrap().timeout(), Ok(left));
+    }
+}
+
+#[test]
+fn what_is_late_is_settled_and_not_sent_and_others_are() {
+    let (mut ledger, room) = (Ledger::new(), Room::default());
+    let start = Instant::now();
+    let mut late = submit_hurried(&mut ledger, "late", &room, start);
+    let _patient = submit(&mut ledger, "patient", &room);
+    ledger.close();
+    let now = start + Duration::from_secs(1);
+    let Next::Expired(settled) = ledger.next(now) else {
+        panic!("sent, or nothing to send");
+    };
+    settled.deliver();
+    let error = late.try_recv().unwrap().unwrap_err();
+    assert!(matches!(error, InferError::Expired { after } if after == Duration::from_secs(1)));
+    assert_eq!(Rc::strong_count(&room), 2);
+    assert!(matches!(ledger.next(now), Next::Send(message) if message.id == "patient"));
+    assert!(answer(&mut ledger, "late").is_err());
+    answer(&mut ledger, "patient").unwrap();
+    assert!(matches!(ledger.next(now), Next::End));
     assert!(ledger.end(Ok(())).is_empty());
     assert!(matches!(ledger.outcome(), Some(Ok(()))));
 }

@@ -99,13 +99,19 @@ impl Shared {
             }
             opening
         });
-        let mut books = self.books();
-        match books.ledger.next(Instant::now()) {
-            Next::Send(message) => Poll::Ready(Some(message)),
-            Next::End => Poll::Ready(None),
-            Next::Wait => {
-                books.sender = Some(waker.clone());
-                Poll::Pending
+        loop {
+            let mut books = self.books();
+            match books.ledger.next(Instant::now()) {
+                Next::Send(message) => return Poll::Ready(Some(message)),
+                Next::End => return Poll::Ready(None),
+                Next::Wait => {
+                    books.sender = Some(waker.clone());
+                    return Poll::Pending;
+                }
+                Next::Expired(settled) => {
+                    drop(books);
+                    settled.deliver();
+                }
             }
         }
     }

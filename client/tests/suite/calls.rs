@@ -103,6 +103,36 @@ async fn a_deadline_ends_the_call_on_this_side_too() {
 }
 
 #[tokio::test]
+async fn deadlines_longer_than_headers_can_name_are_none() {
+    let server = Server::start();
+    let client = server.client().await;
+    let longest = Duration::from_secs(99_999_999 * 3600);
+    for timeout in [longest, longest + Duration::from_secs(3600), Duration::MAX] {
+        let request = request(&[1.0]).with_timeout(timeout);
+        let reply = soon(client.infer(request)).await.unwrap();
+        assert_eq!(values(&reply), [1.0]);
+    }
+}
+
+#[tokio::test]
+async fn calls_about_models_are_given_up_in_time_and_inferences_go_on() {
+    let server = Server::start();
+    let builder = Client::builder(server.endpoint());
+    let builder = builder.with_call_timeout(Duration::from_millis(20));
+    let client = soon(builder.connect()).await.unwrap();
+    let error = tokio::select! {
+        biased;
+        reply = client.infer(order("hang", &[])) => panic!("{reply:?}"),
+        ready = soon(client.model_ready("hang")) => ready.unwrap_err(),
+    };
+    assert!(
+        matches!(&error, CallError::DeadlineExceeded { call, .. } if *call == "ModelReady"),
+        "{error:?}"
+    );
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
 async fn a_lost_connection_is_unavailable_and_not_cancelled() {
     let server = Server::start();
     let client = server.client().await;

@@ -1,5 +1,7 @@
 //! Requests and replies on a stream that goes well.
 
+use std::time::Duration;
+
 use forebay_client::{Client, Code, InferError, Session, StreamOptions};
 
 use crate::scripted::{Server, order, request, soon, values};
@@ -68,6 +70,23 @@ async fn sent_is_when_the_transport_took_it_and_not_when_it_was_queued() {
     let queued = std::time::Instant::now();
     let timings = soon(ticket).await.unwrap().timings();
     assert!(timings.reserved < queued && queued < timings.sent);
+}
+
+#[tokio::test]
+async fn a_request_that_is_late_is_not_sent_and_the_stream_goes_on() {
+    let server = Server::start();
+    let session = session(&server).await;
+    let late = request(&[1.0]).with_timeout(Duration::ZERO);
+    let error = soon(session.submit(late).await.unwrap()).await.unwrap_err();
+    assert!(matches!(error, InferError::Expired { .. }), "{error:?}");
+    assert!(error.code() == Code::DeadlineExceeded && error.has_no_side_effects());
+    assert_eq!(server.peak_bytes(), 0);
+    for timeout in [Duration::from_secs(600), Duration::MAX] {
+        let next = request(&[2.0]).with_timeout(timeout);
+        let reply = soon(session.submit(next).await.unwrap()).await.unwrap();
+        assert_eq!(values(&reply), [2.0]);
+    }
+    soon(session.close()).await.unwrap();
 }
 
 #[tokio::test]

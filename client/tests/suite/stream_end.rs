@@ -68,6 +68,7 @@ async fn a_lost_connection_reaches_every_ticket() {
         submit(&session, "gated").await,
     ];
     soon(submit(&session, "echo").await).await.unwrap();
+    let permit = session.reserve(4).await.unwrap();
     server.crash();
     for ticket in tickets {
         let error = soon(ticket).await.unwrap_err();
@@ -76,6 +77,15 @@ async fn a_lost_connection_reaches_every_ticket() {
             "{error:?}"
         );
         assert_eq!(error.code(), Code::Unavailable);
+    }
+    // What comes later was certainly not sent.
+    let unsent = [
+        soon(permit.submit(request(&[1.0]))).await.unwrap_err(),
+        soon(session.reserve(4)).await.unwrap_err(),
+    ];
+    for error in unsent {
+        assert!(matches!(error, InferError::Unsent { .. }), "{error:?}");
+        assert!(error.is_retryable() && error.has_no_side_effects());
     }
     let error = soon(session.close()).await.unwrap_err();
     assert!(matches!(error, InferError::ConnectionLost { .. }));
@@ -89,10 +99,8 @@ async fn no_server_is_told_when_the_stream_is_opened() {
     let error = soon(client.stream(StreamOptions::default()))
         .await
         .unwrap_err();
-    assert!(
-        matches!(error, InferError::ConnectionLost { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, InferError::Unsent { .. }), "{error:?}");
+    assert!(error.is_retryable() && error.has_no_side_effects());
 }
 
 #[tokio::test]

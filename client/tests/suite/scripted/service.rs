@@ -97,7 +97,11 @@ impl GrpcInferenceService for Scripted {
     }
 
     async fn model_ready(&self, call: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
-        let ready = call.into_inner().name == "m";
+        let name = call.into_inner().name;
+        if name == "hang" {
+            std::future::pending::<()>().await;
+        }
+        let ready = name == "m";
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 

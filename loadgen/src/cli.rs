@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod interrupt;
 mod ladder;
 mod parity;
 mod queued;
@@ -31,6 +32,9 @@ const MAX_IN_FLIGHT: usize = 1000;
 /// The time that is measured, where neither a time nor a number of requests is given.
 const DURATION: Duration = Duration::from_secs(10);
 
+/// The parameter by which requests on streams tell how long their answer may take.
+const TIMEOUT: &str = "timeout";
+
 /// Measures an inference server as its users meet it.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version)]
@@ -50,7 +54,8 @@ pub enum Command {
     /// Compare configurations of a model, batch size by batch size, as published figures do.
     ///
     /// Many requests are sent at once after one for warm-up, to one model after the other, again
-    /// and again. Ends with 1 under --check where `auto` is not within 2 % of the best.
+    /// and again. Ends with 1 under --check where `auto` is not within 2 % of the best, where nothing
+    /// else is there to tell that by, or where the ladder was cut before all its repetitions.
     Ladder(Box<LadderArgs>),
     /// Show how far submitting work is from having it done.
     #[command(name = "async")]
@@ -197,12 +202,18 @@ impl RunArgs {
     /// Checks what the parser cannot.
     ///
     /// # Errors
-    /// A setting of streams without streams.
+    /// A setting of streams without streams, or a parameter that another setting sets.
     pub fn check(&self) -> anyhow::Result<()> {
         let of_streams = self.limits.streams.is_some() || self.limits.completion_order;
         ensure!(
             self.mode == Mode::Stream || !of_streams,
             "--streams and --completion-order say how streams are used; add --mode stream, or leave them out"
+        );
+        let mut parameters = self.payload.parameters.iter();
+        ensure!(
+            parameters.all(|parameter| parameter.name != TIMEOUT),
+            "the server is told of --timeout, which --param {TIMEOUT} would contradict; say it there, \
+             with its unit, as in --timeout 50ms"
         );
         Ok(())
     }
@@ -274,6 +285,17 @@ mod tests {
             );
             let streams = parse(&format!("--rate 5 --mode stream {line}")).unwrap();
             streams.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn there_is_one_way_to_say_how_long_an_answer_may_take() {
+        for mode in ["unary", "stream"] {
+            let twice = format!("--rate 5 --mode {mode} --param timeout=50000");
+            let error = parse(&twice).unwrap().check().unwrap_err();
+            assert!(error.to_string().contains("--timeout 50ms"), "{error}");
+            let once = format!("--rate 5 --mode {mode} --timeout 50ms --param priority=1");
+            parse(&once).unwrap().check().unwrap();
         }
     }
 

@@ -24,6 +24,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use forebay_client::Client;
+use tokio::time::timeout_at;
 
 pub use self::{
     cell::{Cell, Source, StageMeans, Utilisation},
@@ -39,7 +40,7 @@ use self::{
     volley::Settings,
 };
 use crate::{
-    cli::{Column, LadderArgs},
+    cli::{Column, LadderArgs, interrupt},
     clock,
     output::ReportFile,
 };
@@ -67,6 +68,9 @@ pub async fn run(args: &LadderArgs) -> Result<Report> {
     });
     let prepared = prepare(&client, &asked, args).await?;
     let start = clock::now();
+    // All models are loaded, so that the server knows its devices.
+    let devices = devices(&client, volley::soon(start + args.limit)).await;
+    let interrupted = interrupt::asked();
     let mut climb = Climb {
         client,
         args,
@@ -78,10 +82,9 @@ pub async fn run(args: &LadderArgs) -> Result<Report> {
     tokio::select! {
         () = climb.all(&prepared) => {}
         // The report is made of what is there.
-        Ok(()) = tokio::signal::ctrl_c() => climb.cut = Some("it was interrupted".to_owned()),
+        () = interrupted => climb.cut = Some("it was interrupted".to_owned()),
     }
     let took_s = (clock::now() - start).as_secs_f64();
-    let devices = devices(&climb.client).await;
     climb.even_out(&prepared);
     let mut columns = climb.columns(prepared);
     let floor = columns.pop().context("find the floor's column")?;
@@ -234,8 +237,10 @@ fn tell(turn: Turn, column: &Prepared, args: &LadderArgs, repetition: &Repetitio
     let _ = writeln!(io::stderr(), "{round}, batch {batch}, {label}: {figure}");
 }
 
-async fn devices(client: &Client) -> Vec<String> {
-    let Ok(statistics) = client.statistics("").await else {
+/// Returns the devices of the server, if it tells of them until `deadline`.
+async fn devices(client: &Client, deadline: Instant) -> Vec<String> {
+    let asked = timeout_at(deadline.into(), client.statistics("")).await;
+    let Ok(Ok(statistics)) = asked else {
         return Vec::new();
     };
     let devices = statistics.devices.into_iter();
@@ -244,4 +249,21 @@ async fn devices(client: &Client) -> Vec<String> {
         model => format!("{}: {model}", device.name),
     });
     devices.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, time::Duration};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_answers_nothing_does_not_hold_up_the_report() {
+        // The kernel takes the connection, and nobody reads from it.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::connect(endpoint).await.unwrap();
+        let deadline = clock::now() + Duration::from_millis(20);
+        assert!(devices(&client, deadline).await.is_empty());
+    }
 }

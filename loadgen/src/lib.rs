@@ -7,10 +7,11 @@
 //!                      records -> stats -> verdict -> report (table, JSON, HTML)
 //! ```
 //!
-//! Three times are kept apart for each request: when it should have been sent, when it was, and
-//! when its answer was whole. *Response* runs from the first, *service* from the second, and *lag*
-//! lies between them. The schedule is fixed before the start and is never shifted, so a target that
-//! stalls cannot slow down the questions it is asked.
+//! Four times are kept apart for each request: when it should have been sent, when the client handed
+//! it over, when the transport took it, and when its answer was whole. *Response* runs from the first
+//! and *service* from the third; *lag*, which is the client's, lies between the first two, and between
+//! the next two it is *held back*, by the connection or the server. The schedule is fixed before the
+//! start and is never shifted, so a target that stalls cannot slow down the questions it is asked.
 //!
 //! Beside such loads, [`ladder`] compares configurations of a model, [`queued`] tells submitting from
 //! done, [`parity`] compares the answers of two servers, and `spill` measures a disk without any.

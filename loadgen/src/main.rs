@@ -32,7 +32,15 @@ fn main() -> ExitCode {
 }
 
 fn command() -> anyhow::Result<ExitCode> {
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(told) => {
+            // Help, or what is wrong with the command line. With nobody to read it, the code still tells.
+            let _ = told.print();
+            // Not clap's 2, which means that a report is not to be believed.
+            return Ok(code(!told.use_stderr()));
+        }
+    };
     // On one core a second thread takes no work off the first, and each hand-over costs a wake-up.
     let mut runtime = match host::cores() {
         1 => tokio::runtime::Builder::new_current_thread(),

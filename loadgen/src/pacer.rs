@@ -7,6 +7,10 @@
 use std::{
     io,
     num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +21,9 @@ use crate::schedule::Schedule;
 
 /// Arrivals that may wait for the runtime. A full channel holds the pacer up, which shows as lag.
 pub const CHANNEL: usize = 1024;
+
+/// The name of its thread.
+pub const THREAD: &str = "lg-pacer";
 
 /// How long before a deadline the thread stops sleeping and spins, where there are cores to spare.
 /// A sleeping thread wakes 50 to 100 us late.
@@ -34,28 +41,61 @@ pub struct Arrival {
     pub intended: Duration,
 }
 
-/// Starts the thread `lg-pacer`, which sends each arrival when it is due and ends after the last
+/// A pacer at work.
+#[derive(Debug)]
+pub struct Pacer {
+    /// What is due.
+    pub arrivals: mpsc::Receiver<Arrival>,
+    /// What waiting for it cost.
+    pub spun: Spun,
+}
+
+/// The time that a pacer has spun so far: on a core, and for nothing but to be in time.
+#[derive(Debug, Clone, Default)]
+pub struct Spun(Arc<AtomicU64>);
+
+impl Spun {
+    /// Returns the time so far.
+    pub fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+/// Starts the thread [`THREAD`], which sends each arrival when it is due and ends after the last
 /// one, or when the receiver is gone.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start(schedule: Schedule, origin: Instant) -> io::Result<mpsc::Receiver<Arrival>> {
-    let (arrivals, receiver) = mpsc::channel(CHANNEL);
+pub fn start(schedule: Schedule, origin: Instant) -> io::Result<Pacer> {
+    let (sender, arrivals) = mpsc::channel(CHANNEL);
+    let spun = Spun::default();
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let spin = if cores >= CORES_TO_SPIN {
         SPIN
     } else {
         Duration::ZERO
     };
+    let account = spun.clone();
     thread::Builder::new()
-        .name("lg-pacer".to_owned())
-        .spawn(move || pace(&schedule, origin, spin, &arrivals))?;
-    Ok(receiver)
+        .name(THREAD.to_owned())
+        .spawn(move || pace(&schedule, origin, spin, &sender, &account))?;
+    Ok(Pacer { arrivals, spun })
 }
 
-fn pace(schedule: &Schedule, origin: Instant, spin: Duration, arrivals: &mpsc::Sender<Arrival>) {
+fn pace(
+    schedule: &Schedule,
+    origin: Instant,
+    spin: Duration,
+    arrivals: &mpsc::Sender<Arrival>,
+    spun: &Spun,
+) {
     for (number, &intended) in (0..).zip(schedule.offsets()) {
-        wait_until(origin + intended, spin);
+        spun.add(wait_until(origin + intended, spin));
         if arrivals
             .blocking_send(Arrival { number, intended })
             .is_err()
@@ -65,7 +105,8 @@ fn pace(schedule: &Schedule, origin: Instant, spin: Duration, arrivals: &mpsc::S
     }
 }
 
-fn wait_until(deadline: Instant, spin: Duration) {
+/// Waits until `deadline`, for the last `spin` of it awake, and returns how long that was.
+fn wait_until(deadline: Instant, spin: Duration) -> Duration {
     // A sleep may end early, so the clock is asked again.
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -74,9 +115,14 @@ fn wait_until(deadline: Instant, spin: Duration) {
         }
         thread::sleep(left - spin);
     }
-    while Instant::now() < deadline {
+    let begin = Instant::now();
+    let mut now = begin;
+    while now < deadline {
         std::hint::spin_loop();
+        now = Instant::now();
     }
+    // Beyond that it was kept from its core.
+    (now - begin).min(spin)
 }
 
 #[cfg(test)]
@@ -99,7 +145,10 @@ mod timing {
         let (arrivals, mut receiver) = mpsc::channel(1);
         let origin = Instant::now();
         let paced = schedule.clone();
-        let pacer = thread::spawn(move || pace(&paced, origin, Duration::ZERO, &arrivals));
+        let spun = Spun::default();
+        let account = spun.clone();
+        let pacer =
+            thread::spawn(move || pace(&paced, origin, Duration::ZERO, &arrivals, &account));
         for (number, &intended) in (0..).zip(schedule.offsets()) {
             let arrival = receiver.blocking_recv().unwrap();
             assert!(origin.elapsed() >= arrival.intended);
@@ -110,12 +159,26 @@ mod timing {
         }
         assert_eq!(receiver.blocking_recv(), None);
         pacer.join().unwrap();
+        assert_eq!(spun.total(), Duration::ZERO);
         // Shifted by the stall, the last would come after 480 ms.
         assert!(
             origin.elapsed() < Duration::from_millis(400),
             "{:?}",
             origin.elapsed()
         );
+    }
+
+    #[test]
+    fn what_is_spun_is_accounted_for() {
+        let spun = Spun::default();
+        let wait = Duration::from_millis(2);
+        for _ in 0..3 {
+            spun.add(wait_until(Instant::now() + wait, wait * 10));
+        }
+        // The first look at the clock may come late.
+        assert!(spun.total() > wait && spun.total() <= wait * 60);
+        let late = Instant::now();
+        assert_eq!(wait_until(late, wait), Duration::ZERO);
     }
 
     #[test]
@@ -132,6 +195,7 @@ mod timing {
         let (arrivals, receiver) = mpsc::channel(1);
         drop(receiver);
         // Returns at once, not in an hour.
-        pace(&schedule, Instant::now(), Duration::ZERO, &arrivals);
+        let spun = Spun::default();
+        pace(&schedule, Instant::now(), Duration::ZERO, &arrivals, &spun);
     }
 }

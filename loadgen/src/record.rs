@@ -48,7 +48,10 @@ pub struct Record {
     pub number: u64,
     /// When it should have been sent.
     pub intended: Duration,
-    /// When it was handed to the transport, where that is known.
+    /// When the client handed it to the target, where it did: late is only what comes before.
+    pub submitted: Option<Duration>,
+    /// When the transport took it, where that is known. Until then the connection or the server, which
+    /// need not read, held it back.
     pub sent: Option<Duration>,
     /// When the first byte of the answer was there.
     pub first: Option<Duration>,
@@ -71,9 +74,14 @@ impl Record {
         Some(self.done.saturating_sub(self.sent?))
     }
 
-    /// Returns how late the send was.
+    /// Returns how late the client was to hand it over.
     pub fn lag(&self) -> Option<Duration> {
-        Some(self.sent?.saturating_sub(self.intended))
+        Some(self.submitted?.saturating_sub(self.intended))
+    }
+
+    /// Returns how long it was held back from there until the transport took it.
+    pub fn held(&self) -> Option<Duration> {
+        Some(self.sent?.saturating_sub(self.submitted?))
     }
 }
 

@@ -7,21 +7,24 @@ mod chart;
 mod distribution;
 pub mod html;
 pub mod table;
+mod throughput;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use distribution::{Distribution, PercentileReport};
+pub use throughput::ThroughputReport;
 
 use crate::{
+    host::ThreadShare,
     schedule::Arrivals,
     stats::{Backlog, Counts, Latencies, StageLatencies, Window},
     verdict::Verdict,
 };
 
 /// The schema's name and number.
-pub const SCHEMA: &str = "forebay-loadgen/1";
+pub const SCHEMA: &str = "forebay-loadgen/2";
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,21 +160,6 @@ pub struct CountsReport {
     pub failures: BTreeMap<String, u64>,
 }
 
-/// Answers a second.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ThroughputReport {
-    /// Requests offered a second, from the end of the warm-up to the last arrival.
-    pub offered_per_s: Option<f64>,
-    /// Correct answers over the span.
-    pub requests_per_s: Option<f64>,
-    /// The same in inferences.
-    pub inferences_per_s: Option<f64>,
-    /// Seconds from the first intended send to the end of the last correct answer.
-    pub span_s: f64,
-    /// Correct answers that ended in the measured window, over its length.
-    pub window_requests_per_s: Option<f64>,
-}
-
 /// Latencies as the client saw them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LatencyReport {
@@ -181,8 +169,10 @@ pub struct LatencyReport {
     pub service: Distribution,
     /// From the send to the first byte, over correct answers.
     pub first_byte: Distribution,
-    /// How late sends were.
+    /// How late the client handed requests over, over all that came to an end.
     pub lag: Distribution,
+    /// For how long the connection or the server then held them back, over correct answers.
+    pub held: Distribution,
     /// From the intended send, over errors and timeouts.
     pub errors: Distribution,
 }
@@ -250,9 +240,13 @@ pub struct StageReport {
 pub struct ClientReport {
     /// Cores that the client may use.
     pub cores: usize,
-    /// The share of them that it used.
+    /// The share of them that it used; the pacer's deliberate spinning is no part of it.
     pub cpu_share: Option<f64>,
-    /// Seconds that its threads were ready without a core.
+    /// The thread that hands all requests over and takes all answers.
+    pub runner_thread: Option<ThreadShare>,
+    /// The thread that was busiest, without the pacer's.
+    pub busiest_thread: Option<ThreadShare>,
+    /// Seconds that its threads were ready without a core, of those that were left at the end.
     pub run_queue_delay_s: Option<f64>,
     /// The kernel's clock source.
     pub clocksource: Option<String>,

@@ -4,7 +4,6 @@ mod assemble;
 mod statistics;
 
 use std::{
-    future,
     io::Write,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -16,11 +15,11 @@ use tokio::{sync::watch, task::JoinSet};
 
 use self::statistics::Snapshot;
 use crate::{
-    cli::{Mode, OutputArgs, RunArgs},
+    cli::{Mode, OutputArgs, RunArgs, interrupt},
     clock,
-    host::{self, CpuTime},
+    host::{self, Busy, CpuTime, Threads},
     output::ReportFile,
-    pacer,
+    pacer::{self, Pacer},
     payload::{self, Pool},
     progress::{self, Progress},
     report::{Report, StatisticsReport, html, table::Table},
@@ -36,6 +35,9 @@ struct Measured {
     finished: Finished,
     statistics: Option<StatisticsReport>,
     cpu: Option<CpuTime>,
+    /// Of `cpu`, what the pacer spun.
+    spun: Duration,
+    busy: Busy,
     wall: Duration,
     load_average: Option<f64>,
     /// Inferences in a request.
@@ -93,7 +95,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Report> {
     }
     let before = Snapshot::after(args.load.warmup, &client, &args.model).await;
     let started = SystemTime::now();
-    let cpu_before = CpuTime::now();
+    let (cpu_before, threads_before) = (CpuTime::now(), Threads::now());
     let origin = clock::now();
     let limits = Limits {
         max_in_flight: args.max_in_flight(),
@@ -106,16 +108,20 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<Report> {
         origin,
         progress,
     });
-    let finished = offer(args, flight, schedule.as_ref(), origin).await?;
+    let (finished, spun) = offer(args, flight, schedule.as_ref(), origin).await?;
 
     let wall = clock::now() - origin;
     let cpu = cpu_before.and_then(|before| Some(CpuTime::now()?.since(before)));
+    let busy =
+        threads_before.and_then(|before| Some(Threads::now()?.since(&before, wall, pacer::THREAD)));
     helpers.shutdown().await;
     let measured = Measured {
         started,
         finished,
         statistics: before.gained(&client, &args.model).await,
         cpu,
+        spun,
+        busy: busy.unwrap_or_default(),
         wall,
         load_average,
         batch,
@@ -156,16 +162,19 @@ async fn batch(args: &RunArgs, client: &Client, pool: &Pool) -> u64 {
     }
 }
 
+/// Offers the load, and tells besides how long the pacer spun.
 async fn offer(
     args: &RunArgs,
     flight: Flight<ClientTarget>,
     schedule: Option<&Schedule>,
     origin: Instant,
-) -> anyhow::Result<Finished> {
+) -> anyhow::Result<(Finished, Duration)> {
     match schedule {
         Some(schedule) => {
-            let arrivals = pacer::start(schedule.clone(), origin).context("start the pacer")?;
-            Ok(open::run(flight, arrivals, interrupt()).await)
+            let Pacer { arrivals, spun } =
+                pacer::start(schedule.clone(), origin).context("start the pacer")?;
+            let finished = open::run(flight, arrivals, interrupt::asked()).await;
+            Ok((finished, spun.total()))
         }
         None => {
             let load = closed::Load {
@@ -175,7 +184,8 @@ async fn offer(
                 requests: args.load.requests,
                 sequences: args.load.sequences,
             };
-            Ok(closed::run(flight, load, interrupt()).await)
+            let finished = closed::run(flight, load, interrupt::asked()).await;
+            Ok((finished, Duration::ZERO))
         }
     }
 }
@@ -224,12 +234,5 @@ async fn target(args: &RunArgs, client: &Client, pool: Pool) -> anyhow::Result<C
             let target = ClientTarget::stream(client, pool, streams).await;
             target.context("open the streams")
         }
-    }
-}
-
-/// Resolves when the user asks to stop; the report is then made of what is there.
-async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        future::pending::<()>().await;
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod closed;
 mod flight;
+#[cfg(test)]
+mod judged;
 pub mod open;
 #[cfg(test)]
 mod scripted;

@@ -5,18 +5,29 @@ use std::{fmt, process::ExitCode, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    host::ThreadShare,
     runner::End,
-    stats::{QUANTILES, Summary},
+    stats::{Latencies, QUANTILES, Summary},
 };
 
 /// The lag that is always allowed at p99.
 const LAG: Duration = Duration::from_millis(1);
 
-/// The share of the p99 response that lag may be.
+/// The share of the p99 response that lag may be; what is held back longer is told.
 const LAG_SHARE: f64 = 0.05;
 
 /// The share of its cores above which the client measures itself.
 const CPU_SHARE: f64 = 0.8;
+
+/// The share of the time above which a thread has no more to give.
+const THREAD_SHARE: f64 = 0.9;
+
+/// Failures at the end of an open loop that mean that the target is gone. One that sheds nine of ten
+/// requests ends a run so once in 40,000 times.
+const GONE: u64 = 100;
+
+/// A shorter run tells it by a quarter of its requests, if they are so many.
+const GONE_AT_LEAST: u64 = 20;
 
 /// How far the numbers may be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +53,7 @@ pub struct Verdict {
 }
 
 /// What is judged besides the summary.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
     /// Whether requests were sent by a schedule.
     pub open: bool,
@@ -52,6 +63,10 @@ pub struct Evidence {
     pub max_in_flight: usize,
     /// The share of its cores that the client used, where known.
     pub cpu_share: Option<f64>,
+    /// The thread that hands all requests over and takes all answers, where known.
+    pub runner_thread: Option<ThreadShare>,
+    /// The busiest thread of the client, where known.
+    pub busiest_thread: Option<ThreadShare>,
     /// The cores of the machine, if client and server share it.
     pub shared_cores: Option<usize>,
     /// Streams that ended before the run did, and were opened again.
@@ -118,6 +133,16 @@ fn invalid(summary: &Summary, evidence: &Evidence) -> Vec<String> {
             counts.not_sent, counts.offered, evidence.max_in_flight
         ));
     }
+    if let Some(failing) = summary.failing.filter(|_| evidence.open && counts.ok > 0)
+        && failing.requests >= (counts.offered / 4).clamp(GONE_AT_LEAST, GONE)
+    {
+        reasons.push(format!(
+            "the target was gone at the end: the last {} requests in a row failed or timed out, since \
+             {:.1} s after the start; see whether the server is still up",
+            failing.requests,
+            failing.since.as_secs_f64()
+        ));
+    }
     if evidence.open && summary.backlog.grows(counts.offered) {
         reasons.push(format!(
             "the rate is not sustained: requests in flight grow by {:.1} a second, so that \
@@ -130,31 +155,37 @@ fn invalid(summary: &Summary, evidence: &Evidence) -> Vec<String> {
 
 fn limited(summary: &Summary, evidence: &Evidence) -> Vec<String> {
     let mut reasons = Vec::new();
-    let [.., p99, _, _] = QUANTILES;
-    let lag = summary.lag.percentile(p99).value.or(summary.lag.max());
-    let response = summary
-        .response
-        .percentile(p99)
-        .value
-        .or(summary.response.max());
-    if let (true, Some(lag), Some(response)) = (evidence.open, lag, response) {
-        let allowed = LAG.max(response.mul_f64(LAG_SHARE));
-        if lag > allowed {
-            reasons.push(format!(
-                "sends were late by {:.2} ms at p99, more than {:.2} ms; give the client cores of \
-                 its own, or more --connections where the server limits calls on each",
-                lag.as_secs_f64() * 1e3,
-                allowed.as_secs_f64() * 1e3
-            ));
-        }
+    if let Some((lag, allowed)) = too_long(&summary.lag, summary).filter(|_| evidence.open) {
+        reasons.push(format!(
+            "the client was late by {:.2} ms at p99, more than {:.2} ms; give it cores of its own",
+            lag.as_secs_f64() * 1e3,
+            allowed.as_secs_f64() * 1e3
+        ));
     }
+    let runner = evidence.runner_thread.as_ref();
     if let Some(share) = evidence.cpu_share.filter(|share| *share > CPU_SHARE) {
         reasons.push(format!(
             "the client used {:.0} % of its cores; spread the load over more machines or lower it",
             share * 100.0
         ));
+    } else if let Some(runner) = runner.filter(|runner| runner.share > THREAD_SHARE) {
+        reasons.push(format!(
+            "the client's thread '{}', which hands over all requests and takes all answers, was busy \
+             {:.0} % of the time; spread the load over more machines or lower it",
+            runner.name,
+            runner.share * 100.0
+        ));
     }
     reasons
+}
+
+/// Returns `times` at p99 and what is allowed there, if it is more.
+fn too_long(times: &Latencies, summary: &Summary) -> Option<(Duration, Duration)> {
+    let [.., p99, _, _] = QUANTILES;
+    let tail = |times: &Latencies| times.percentile(p99).value.or(times.max());
+    let allowed = LAG.max(tail(&summary.response)?.mul_f64(LAG_SHARE));
+    let found = tail(times)?;
+    (found > allowed).then_some((found, allowed))
 }
 
 fn notes(summary: &Summary, evidence: &Evidence) -> Vec<String> {
@@ -163,6 +194,8 @@ fn notes(summary: &Summary, evidence: &Evidence) -> Vec<String> {
     if !evidence.open {
         notes.push("closed: says nothing about latency at a rate".to_owned());
     }
+    notes.extend(held_back(summary).filter(|_| evidence.open));
+    notes.extend(busy_thread(evidence));
     if let Some(cores) = evidence.shared_cores {
         notes.push(format!(
             "client and server share one machine of {cores} cores"
@@ -199,137 +232,31 @@ fn notes(summary: &Summary, evidence: &Evidence) -> Vec<String> {
     notes
 }
 
-#[cfg(test)]
-mod tests {
-    use forebay_client::Code;
-
-    use super::*;
-    use crate::record::{Outcome, Record};
-
-    const FAIR: Evidence = Evidence {
-        open: true,
-        end: End::Complete,
-        max_in_flight: 64,
-        cpu_share: Some(0.3),
-        shared_cores: None,
-        streams_reopened: 0,
-        served: Some(1000),
-    };
-
-    fn judge(evidence: Evidence, change: impl Fn(u64, &mut Record)) -> Verdict {
-        let records: Vec<Record> = (0..1000)
-            .map(|number| {
-                let intended = Duration::from_millis(number * 2);
-                let mut record = Record {
-                    number,
-                    intended,
-                    sent: Some(intended),
-                    first: None,
-                    done: intended + Duration::from_millis(5),
-                    outcome: Outcome::Ok,
-                    stages: None,
-                };
-                change(number, &mut record);
-                record
-            })
-            .collect();
-        let summary = Summary::of(&records, Duration::ZERO, None, Duration::from_secs(1));
-        Verdict::of(&summary, &evidence)
-    }
-
-    #[test]
-    fn a_fair_run_is_valid_without_reasons() {
-        let verdict = judge(FAIR, |_, _| {});
-        assert_eq!((verdict.status, verdict.reasons.len()), (Status::Valid, 0));
-    }
-
-    #[test]
-    fn one_request_that_was_not_sent_makes_the_run_invalid() {
-        let verdict = judge(FAIR, |number, record| {
-            if number == 500 {
-                record.outcome = Outcome::NotSent;
-            }
-        });
-        assert_eq!(verdict.status, Status::Invalid);
-        assert!(
-            verdict.reasons[0].contains("1 of 1000 requests were not sent"),
-            "{verdict:?}"
-        );
-    }
-
-    #[test]
-    fn a_growing_backlog_makes_an_open_run_invalid_and_a_closed_one_not() {
-        let slower = |_, record: &mut Record| record.done += record.intended;
-        assert_eq!(judge(FAIR, slower).status, Status::Invalid);
-        let closed = judge(
-            Evidence {
-                open: false,
-                ..FAIR
-            },
-            slower,
-        );
-        assert_eq!(closed.status, Status::Valid);
-        assert!(closed.notes[0].starts_with("closed: says nothing"));
-    }
-
-    #[test]
-    fn late_sends_and_a_busy_client_are_client_limited() {
-        let late = judge(FAIR, |number, record| {
-            if number % 50 == 0 {
-                record.sent = Some(record.intended + Duration::from_millis(3));
-            }
-        });
-        assert_eq!(late.status, Status::ClientLimited);
-        let busy = judge(
-            Evidence {
-                cpu_share: Some(0.9),
-                ..FAIR
-            },
-            |_, _| {},
-        );
-        assert_eq!(busy.status, Status::ClientLimited);
-    }
-
-    #[test]
-    fn requests_of_someone_else_are_noted() {
-        assert!(judge(FAIR, |_, _| {}).notes.is_empty());
-        let busy = judge(
-            Evidence {
-                served: Some(1500),
-                ..FAIR
-            },
-            |_, _| {},
-        );
-        assert!(busy.notes[0].contains("another client"), "{busy:?}");
-        let lost = judge(
-            Evidence {
-                served: Some(500),
-                streams_reopened: 2,
-                ..FAIR
-            },
-            |_, _| {},
-        );
-        assert!(lost.notes[0].contains("ended 2 times"), "{lost:?}");
-        assert!(lost.notes[1].contains("failed on the way"), "{lost:?}");
-    }
-
-    #[test]
-    fn a_run_that_did_not_come_to_its_end_is_invalid_and_says_why() {
-        for (end, why) in [
-            (End::Stopped, "stopped before its end"),
-            (End::GivenUp(1000), "given up after 1000 failures in a row"),
-        ] {
-            let verdict = judge(Evidence { end, ..FAIR }, |_, _| {});
-            assert_eq!(verdict.status, Status::Invalid);
-            assert!(verdict.reasons[0].contains(why), "{verdict:?}");
-        }
-    }
-
-    #[test]
-    fn without_a_correct_answer_nothing_is_valid() {
-        let verdict = judge(FAIR, |_, record| {
-            record.outcome = Outcome::Failed(Code::Internal)
-        });
-        assert_eq!(verdict.status, Status::Invalid);
-    }
+fn held_back(summary: &Summary) -> Option<String> {
+    let (held, _) = too_long(&summary.held, summary)?;
+    Some(format!(
+        "requests were held back for {:.2} ms at p99 once the client had handed them over: by the \
+         server, which need not read, or by the connection, of which --connections makes more; \
+         response has that time, service does not",
+        held.as_secs_f64() * 1e3
+    ))
 }
+
+/// Tells of a thread without time left. Work moves from it to other threads, unless all of it is of one
+/// connection, so that it is no ground to judge by.
+fn busy_thread(evidence: &Evidence) -> Option<String> {
+    let busiest = evidence.busiest_thread.as_ref()?;
+    let judged = evidence.runner_thread.as_ref() == Some(busiest);
+    (busiest.share > THREAD_SHARE && !judged).then(|| {
+        format!(
+            "the client's thread '{}' was busy {:.0} % of the time; see whether more --connections \
+             change the figures",
+            busiest.name,
+            busiest.share * 100.0
+        )
+    })
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

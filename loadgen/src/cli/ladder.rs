@@ -70,7 +70,7 @@ pub struct LadderArgs {
     /// Seed of the payloads
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Fail unless `auto` is within 2 % of the best of its platform at every batch size
+    /// Fail unless `auto` is within 2 % of the best of its platform at every batch size, by all repetitions
     #[arg(long)]
     pub check: bool,
     /// Write the report as JSON

@@ -35,8 +35,8 @@ pub struct Judgement {
     /// is shown.
     #[serde(default)]
     pub near_floor: bool,
-    /// Whether `auto` is the best of its platform or within 2 % of it, no request to the platform
-    /// failed, and this is shown.
+    /// Whether `auto` is the best of its platform or within 2 % of it, there are others to tell that
+    /// by, no request to the platform failed, and this is shown.
     pub passes: bool,
     /// What stands in the way.
     pub faults: Vec<String>,
@@ -45,7 +45,8 @@ pub struct Judgement {
     pub beside: Vec<String>,
 }
 
-/// Judges one row. A column that is not served cannot win, and is no fault: unless it is `auto`.
+/// Judges one row. A column that is not served cannot win, and is no fault: unless it is `auto`, or
+/// nothing is left to hold that against.
 pub(super) fn judge(
     row: usize,
     batch: u32,
@@ -63,10 +64,16 @@ pub(super) fn judge(
     let (auto_of_best, auto_of_all) = (part(&best), part(&best_of_all));
     let beside = others.iter().filter_map(|one| fault(row, one)).collect();
     let mut faults: Vec<_> = alike.iter().filter_map(|one| fault(row, one)).collect();
+    let mut rivals = alike.iter().filter(|column| column.label != AUTO);
+    let has_rival = rivals.any(|column| throughput(row, column).is_some());
     match auto_of_best {
         None => faults.push(format!("there is no figure for {AUTO}")),
         Some(part) if part < WITHIN => {
             faults.push(format!("{AUTO} reaches {part:.3} of the best"));
+        }
+        // Where its rivals failed, that is told already.
+        Some(_) if !has_rival && faults.is_empty() => {
+            faults.push(format!("there is no other figure to hold {AUTO} against"));
         }
         Some(_) => {}
     }
@@ -208,8 +215,23 @@ mod tests {
             &absent("floor"),
         );
         assert_eq!((judged.passes, judged.auto_of_best), (false, None));
-        let columns = [absent("a"), column(AUTO, Some(1.0), 0)];
-        assert!(judge(0, 8, &columns, &absent("floor")).passes);
+    }
+
+    #[test]
+    fn with_nothing_to_hold_auto_against_nothing_passes() {
+        let package = ColumnReport {
+            platform: "torch_aoti".to_owned(),
+            ..column("a", Some(1.0), 0)
+        };
+        for other in [absent("a"), package] {
+            let columns = [other, column(AUTO, Some(1.0), 0)];
+            let judged = judge(0, 8, &columns, &absent("floor"));
+            assert_eq!((judged.passes, judged.auto_of_best), (false, Some(1.0)));
+            assert_eq!(
+                judged.faults,
+                ["there is no other figure to hold auto against"]
+            );
+        }
     }
 
     #[test]
@@ -227,7 +249,7 @@ mod tests {
             platform: "torch_aoti".to_owned(),
             ..column(".pt2", Some(500.0), 2)
         };
-        let columns = [other, column(AUTO, Some(1.0), 0)];
+        let columns = [other, column("a", Some(0.9), 0), column(AUTO, Some(1.0), 0)];
         let judged = judge(0, 8, &columns, &absent("floor"));
         assert!(judged.passes && judged.faults.is_empty(), "{judged:?}");
         assert_eq!(judged.beside, [".pt2: 2 requests failed"]);

@@ -19,7 +19,7 @@ pub struct Report {
     pub tool_version: String,
     /// The server.
     pub endpoint: String,
-    /// The devices that the server told of, at the end.
+    /// The devices that the server told of, at the start.
     pub devices: Vec<String>,
     /// Requests sent at once.
     pub requests: usize,
@@ -86,9 +86,16 @@ pub struct RowReport {
 }
 
 impl Report {
-    /// Returns whether `auto` is the best of its platform or within 2 % of it at every batch size.
+    /// Returns whether `auto` is the best of its platform or within 2 % of it at every batch size, by
+    /// all repetitions that were asked for.
     pub fn passes(&self) -> bool {
-        self.judgements.iter().all(|judgement| judgement.passes)
+        let mut judgements = self.judgements.iter();
+        judgements.all(|one| one.passes && !self.falls_short(one))
+    }
+
+    /// Returns whether the ladder was cut before it had all repetitions of a judgement.
+    pub(super) fn falls_short(&self, judgement: &Judgement) -> bool {
+        self.cut.is_some() && judgement.repetitions < self.repetitions
     }
 }
 

@@ -212,11 +212,10 @@ fn judgements(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             format!("; auto reaches {part:.3} of it")
         });
         let verdict = match judgement {
-            one if one.passes => "met",
-            one if one.near_floor && one.faults.is_empty() => {
-                "not shown, bounded by client and network"
-            }
-            _ => "MISSED",
+            one if !one.faults.is_empty() => "MISSED",
+            one if report.falls_short(one) => "not shown, cut before all its repetitions",
+            one if one.near_floor => "not shown, bounded by client and network",
+            _ => "met",
         };
         let other = beyond(judgement);
         writeln!(

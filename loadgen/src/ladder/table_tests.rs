@@ -78,7 +78,8 @@ fn our_figures_stand_above_the_published_ones_of_the_same_column() {
 fn a_package_that_is_faster_is_told_and_not_judged() {
     let mut package = measured(".pt2", &[500.0, 500.0]);
     package.platform = "torch_aoti".to_owned();
-    let columns = vec![measured("auto", &[400.0, 400.0]), package];
+    let inline = measured("inline", &[300.0, 310.0]);
+    let columns = vec![inline, measured("auto", &[400.0, 400.0]), package];
     let report = report(columns, absent("transport"));
     let text = Table(&report).to_string();
     assert!(
@@ -89,6 +90,23 @@ fn a_package_that_is_faster_is_told_and_not_judged() {
         "{text}"
     );
     assert!(report.passes());
+}
+
+#[test]
+fn a_ladder_that_was_cut_shows_what_all_its_repetitions_show() {
+    let judged = |figures: &[f64]| {
+        let columns = vec![measured("inline", figures), measured("auto", figures)];
+        let report = Report {
+            cut: Some("it was interrupted".to_owned()),
+            ..report(columns, absent("transport"))
+        };
+        (report.passes(), Table(&report).to_string())
+    };
+    let (passes, text) = judged(&[400.0]);
+    let verdict = "n = 1; auto reaches 1.000 of it: not shown, cut before all its repetitions\n";
+    assert!(!passes && text.contains(verdict), "{text}");
+    let (passes, text) = judged(&[400.0, 400.0]);
+    assert!(passes && text.contains("of it: met\n"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Sends requests at once and waits for all answers, while the server is asked how busy it is.
 //!
 //! Invariant: requests are whole before the clock starts, and no limit of ours holds one back, so
-//! all are due, and counted from, the same moment.
+//! all are due, and counted from, the same moment. Nothing is waited for beyond the deadline.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ use crate::{clock, record::Stages};
 
 /// How often the server is asked how busy the device is.
 const SAMPLING: Duration = Duration::from_millis(100);
+
+/// Time that it may take to tell of itself: without that, there still are figures.
+const ASIDE: Duration = Duration::from_secs(2);
 
 /// How a volley is sent.
 #[derive(Debug, Clone, Copy)]
@@ -38,13 +41,18 @@ pub(super) async fn fire(
     requests: Vec<Request>,
     settings: Settings,
 ) -> Result<Repetition, String> {
-    let sessions = open(client, &requests, settings.streams)
+    let opening = open(client, &requests, settings.streams);
+    let sessions = timeout_at(settings.deadline.into(), opening)
         .await
+        .map_err(|_| "no stream in time".to_owned())?
         .map_err(|error| error.to_string())?;
     let model = warmup.model().to_owned();
     let mut repetition = warm_up(&sessions[0], warmup, settings.deadline).await?;
-    let before = Counters::ask(client, &model).await;
-    let sampler = sample(client.clone(), model.clone());
+    let before = Counters::ask(client, &model, soon(settings.deadline)).await;
+    let sampler = {
+        let (client, model) = (client.clone(), model.clone());
+        sample(move || utilisation(client.clone(), model.clone()))
+    };
     let start = clock::now();
     let mut tickets = Vec::with_capacity(requests.len());
     for (place, request) in requests.into_iter().enumerate() {
@@ -63,7 +71,7 @@ pub(super) async fn fire(
         }
     }
     repetition.utilisation = sampler.end().await;
-    let after = Counters::ask(client, &model).await;
+    let after = Counters::ask(client, &model, soon(settings.deadline)).await;
     repetition.pipeline = after
         .pipeline
         .zip(before.pipeline)
@@ -73,6 +81,11 @@ pub(super) async fn fire(
         .zip(before.pinned_allocations)
         .and_then(|(after, before)| after.checked_sub(before));
     Ok(repetition)
+}
+
+/// Returns until when the server may tell of itself, but not beyond `deadline`.
+pub(super) fn soon(deadline: Instant) -> Instant {
+    deadline.min(clock::now() + ASIDE)
 }
 
 /// Opens streams that take all requests at once, in any order of answers.
@@ -129,8 +142,9 @@ struct Counters {
 }
 
 impl Counters {
-    async fn ask(client: &Client, model: &str) -> Self {
-        let Ok(statistics) = client.statistics(model).await else {
+    async fn ask(client: &Client, model: &str, deadline: Instant) -> Self {
+        let asked = timeout_at(deadline.into(), client.statistics(model)).await;
+        let Ok(Ok(statistics)) = asked else {
             return Self::default();
         };
         let slabs = statistics.devices.iter().map(|one| one.pinned_allocations);
@@ -151,7 +165,11 @@ struct Sampler {
     end: tokio::sync::oneshot::Sender<()>,
 }
 
-fn sample(client: Client, model: String) -> Sampler {
+/// Calls `ask` again and again. A call under way when it is told to end is given up.
+fn sample<F>(mut ask: impl FnMut() -> F + Send + 'static) -> Sampler
+where
+    F: Future<Output = Option<u32>> + Send + 'static,
+{
     let (end, mut ended) = tokio::sync::oneshot::channel();
     let start = clock::now();
     let task = tokio::spawn(async move {
@@ -161,19 +179,28 @@ fn sample(client: Client, model: String) -> Sampler {
         // The first tick is now, when what the driver tells is of the time before.
         ticks.tick().await;
         loop {
-            tokio::select! {
+            let asked = async {
+                ticks.tick().await;
+                ask().await
+            };
+            let percent = tokio::select! {
                 biased;
                 _ = &mut ended => return told,
-                _ = ticks.tick() => {}
-            }
-            if let Ok(statistics) = client.statistics(&*model).await {
-                let percents = statistics.devices.iter();
-                let busiest = percents.filter_map(|device| device.utilization_percent);
-                told.extend(busiest.max().map(|percent| (clock::now() - start, percent)));
-            }
+                percent = asked => percent,
+            };
+            told.extend(percent.map(|percent| (clock::now() - start, percent)));
         }
     });
     Sampler { task, end }
+}
+
+/// Returns how many percent of its time the busiest device works, where a driver tells.
+async fn utilisation(client: Client, model: String) -> Option<u32> {
+    let statistics = client.statistics(model).await.ok()?;
+    let devices = statistics.devices.iter();
+    devices
+        .filter_map(|device| device.utilization_percent)
+        .max()
 }
 
 impl Sampler {
@@ -181,5 +208,34 @@ impl Sampler {
         // Fails only where the task is gone, which then has nothing to tell.
         let _ = self.end.send(());
         self.task.await.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future, sync::Arc};
+
+    use tokio::{sync::Notify, time::timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_never_answered_does_not_hold_up_the_end() {
+        let asked = Arc::new(Notify::new());
+        let told = Arc::clone(&asked);
+        let sampler = sample(move || {
+            told.notify_one();
+            future::pending()
+        });
+        asked.notified().await;
+        let ended = timeout(10 * ASIDE, sampler.end()).await;
+        assert_eq!(ended, Ok(Vec::new()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_asked_beside_ends_with_the_deadline() {
+        let now = clock::now();
+        assert_eq!(soon(now + SAMPLING), now + SAMPLING);
+        assert_eq!(soon(now + 2 * ASIDE), now + ASIDE);
     }
 }

@@ -88,7 +88,7 @@ fn tiles(out: &mut String, report: &Report) -> fmt::Result {
     let tiles = [
         (
             rate(report.throughput.requests_per_s),
-            "correct answers a second".to_owned(),
+            format!("correct answers a second, {}", report.throughput.over()),
         ),
         (p99, "p99 response, ms".to_owned()),
         (
@@ -137,7 +137,14 @@ fn latencies(out: &mut String, report: &Report) -> fmt::Result {
             "first byte: from the send, over correct answers",
             &latency.first_byte,
         ),
-        ("lag: how late sends were, over answers", &latency.lag),
+        (
+            "lag: how late the client handed requests over",
+            &latency.lag,
+        ),
+        (
+            "held back: from there to the send, by the connection or the server",
+            &latency.held,
+        ),
     ];
     if latency.errors.samples > 0 {
         rows.push((

@@ -9,7 +9,7 @@ use crate::{
     },
     runner::End,
     schedule::Arrivals,
-    stats::{Summary, windows},
+    stats::{Offering, Summary, Throughput, windows},
     verdict::{Evidence, Verdict},
 };
 
@@ -21,6 +21,7 @@ fn records(count: u64) -> Vec<Record> {
             Record {
                 number,
                 intended,
+                submitted: Some(intended + Duration::from_micros(50)),
                 sent: Some(intended + Duration::from_micros(80)),
                 first: Some(intended + took / 2),
                 done: intended + took,
@@ -49,6 +50,8 @@ fn report(records: &[Record]) -> Report {
         end: End::Complete,
         max_in_flight: 64,
         cpu_share: None,
+        runner_thread: None,
+        busiest_thread: None,
         shared_cores: Some(2),
         streams_reopened: 0,
         served: None,
@@ -61,18 +64,17 @@ fn report(records: &[Record]) -> Report {
         verdict: Verdict::of(&summary, &evidence),
         run: run(),
         counts: CountsReport::new(&summary.counts, summary.warmup),
-        throughput: ThroughputReport {
-            offered_per_s: Some(200.0),
-            requests_per_s: summary.span.rate(summary.counts.ok),
-            inferences_per_s: None,
-            span_s: 9.0,
-            window_requests_per_s: None,
-        },
+        throughput: ThroughputReport::new(
+            &Throughput::of(&summary, &offering(second)),
+            summary.span,
+            1,
+        ),
         latency: LatencyReport {
             response: Distribution::from(&summary.response),
             service: Distribution::from(&summary.service),
             first_byte: Distribution::from(&summary.first_byte),
             lag: Distribution::from(&summary.lag),
+            held: Distribution::from(&summary.held),
             errors: Distribution::from(&summary.errors),
         },
         backlog: BacklogReport::from(&summary.backlog),
@@ -92,6 +94,17 @@ fn report(records: &[Record]) -> Report {
         client: ClientReport::default(),
         series_width_s: width.as_secs_f64(),
         series: windows.iter().map(WindowReport::from).collect(),
+    }
+}
+
+fn offering(second: Duration) -> Offering {
+    Offering {
+        open: true,
+        warmup: second,
+        duration: Some(second * 9),
+        requests: None,
+        arrivals_ended: second * 10,
+        end: End::Complete,
     }
 }
 
@@ -159,7 +172,15 @@ fn the_table_shows_response_service_and_lag_and_hides_unsupported_percentiles() 
             .unwrap()
             .to_owned()
     };
-    for name in ["response", "service", "lag", "errors", "queue", "compute"] {
+    for name in [
+        "response",
+        "service",
+        "lag",
+        "held back",
+        "errors",
+        "queue",
+        "compute",
+    ] {
         row(name);
     }
     // 1800 samples: p99 may be given, p99.9 may not. One in a hundred timed out.
@@ -173,6 +194,31 @@ fn the_table_shows_response_service_and_lag_and_hides_unsupported_percentiles() 
         text.contains("offered 1800 = 1782 ok + 0 failed + 18 timed out"),
         "{text}"
     );
+}
+
+#[test]
+fn the_throughput_says_what_it_is_taken_over() {
+    let records = records(2000);
+    let mut report = report(&records);
+    let text = Table(&report).to_string();
+    // 1782 correct answers from 1 s until the last at 10 s.
+    assert!(
+        text.contains("throughput 198.1 requests/s over 8.99"),
+        "{text}"
+    );
+    let second = Duration::from_secs(1);
+    let summary = Summary::of(&records, second, Some(second * 9), second);
+    let closed = Offering {
+        open: false,
+        ..offering(second)
+    };
+    let throughput = Throughput::of(&summary, &closed);
+    report.throughput = ThroughputReport::new(&throughput, summary.span, 2);
+    report.run.batch = 2;
+    let text = Table(&report).to_string();
+    let told = "requests/s, 396.0 inferences/s in the measured window of 9.000 s";
+    assert!(text.contains(told), "{text}");
+    assert!(page(&report).contains("correct answers a second, in the measured window of 9.000 s"));
 }
 
 #[test]

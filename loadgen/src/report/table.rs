@@ -76,8 +76,8 @@ fn counts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     }
     writeln!(
         f,
-        " over {:.3} s (offered {}/s)",
-        throughput.span_s,
+        " {} (offered {}/s)",
+        throughput.over(),
         rate(throughput.offered_per_s)
     )?;
     writeln!(
@@ -93,6 +93,7 @@ fn latencies(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         ("response", &latency.response),
         ("service", &latency.service),
         ("lag", &latency.lag),
+        ("held back", &latency.held),
     ];
     if latency.errors.samples > 0 {
         rows.push(("errors", &latency.errors));
@@ -103,7 +104,8 @@ fn latencies(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     }
     writeln!(
         f,
-        "response from the intended send over all offered; service from the send over answers; lag how late sends were, of answers"
+        "response from the intended send over all offered; lag how late the client handed requests over; \
+         held back from there to the send, by the connection or the server; service from the send over answers"
     )?;
     let bounds: Vec<String> = latency
         .response

@@ -1,6 +1,6 @@
 //! Makes the report of what was measured.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::Measured;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         RunReport, SCHEMA, ServerReport, StageReport, ThroughputReport, WindowReport,
     },
     schedule::Schedule,
-    stats::{self, Summary},
+    stats::{self, Offering, Summary, Throughput},
     verdict::{Evidence, Verdict},
 };
 
@@ -37,6 +37,8 @@ pub(super) fn report(
         end: finished.end,
         max_in_flight: args.max_in_flight(),
         cpu_share: client.cpu_share,
+        runner_thread: client.runner_thread.clone(),
+        busiest_thread: client.busiest_thread.clone(),
         shared_cores: client.shares_machine.then_some(client.cores),
         streams_reopened: measured.streams_reopened,
         served: measured
@@ -53,12 +55,13 @@ pub(super) fn report(
         verdict: Verdict::of(&summary, &evidence),
         run: run(args, pool, schedule, measured.batch),
         counts: CountsReport::new(&summary.counts, summary.warmup),
-        throughput: throughput(args, &summary, measured),
+        throughput: throughput(args, schedule.is_some(), &summary, measured),
         latency: LatencyReport {
             response: Distribution::from(&summary.response),
             service: Distribution::from(&summary.service),
             first_byte: Distribution::from(&summary.first_byte),
             lag: Distribution::from(&summary.lag),
+            held: Distribution::from(&summary.held),
             errors: Distribution::from(&summary.errors),
         },
         backlog: (&summary.backlog).into(),
@@ -130,46 +133,47 @@ fn run(args: &RunArgs, pool: &Pool, schedule: Option<&Schedule>, batch: u64) -> 
     }
 }
 
-fn throughput(args: &RunArgs, summary: &Summary, measured: &Measured) -> ThroughputReport {
-    let counts = &summary.counts;
-    let requests = summary.span.rate(counts.ok);
-    let arriving = measured
-        .finished
-        .arrivals_ended
-        .saturating_sub(args.load.warmup);
-    let over = |count: u64, length: Duration| {
-        (!length.is_zero()).then(|| count as f64 / length.as_secs_f64())
+fn throughput(
+    args: &RunArgs,
+    open: bool,
+    summary: &Summary,
+    measured: &Measured,
+) -> ThroughputReport {
+    let offering = Offering {
+        open,
+        warmup: args.load.warmup,
+        duration: args.duration(),
+        requests: args.load.requests,
+        arrivals_ended: measured.finished.arrivals_ended,
+        end: measured.finished.end,
     };
-    ThroughputReport {
-        offered_per_s: over(counts.offered, arriving),
-        requests_per_s: requests,
-        inferences_per_s: requests.map(|rate| rate * measured.batch as f64),
-        span_s: summary
-            .span
-            .end
-            .saturating_sub(summary.span.start)
-            .as_secs_f64(),
-        window_requests_per_s: summary
-            .window_ok
-            .and_then(|ok| over(ok, args.duration().unwrap_or_default())),
-    }
+    let throughput = Throughput::of(summary, &offering);
+    ThroughputReport::new(&throughput, summary.span, measured.batch)
 }
 
 fn client(args: &RunArgs, measured: &Measured) -> ClientReport {
     let cores = host::cores();
-    let available = measured.wall.as_secs_f64() * cores as f64;
     ClientReport {
         cores,
-        cpu_share: measured
+        cpu_share: cpu_share(measured, cores),
+        runner_thread: measured.busy.caller.clone(),
+        busiest_thread: measured.busy.busiest.clone(),
+        run_queue_delay_s: measured
             .cpu
-            .filter(|_| available > 0.0)
-            .map(|cpu| cpu.running.as_secs_f64() / available),
-        run_queue_delay_s: measured.cpu.map(|cpu| cpu.waiting.as_secs_f64()),
+            .and_then(|cpu| cpu.waiting)
+            .map(|waiting| waiting.as_secs_f64()),
         clocksource: host::clocksource(),
         load_average_before: measured.load_average,
         shares_machine: is_loopback(&args.endpoint),
         streams_reopened: measured.streams_reopened,
     }
+}
+
+/// Returns the share of its `cores` that the client needed: what the pacer spun it could have slept.
+fn cpu_share(measured: &Measured, cores: usize) -> Option<f64> {
+    let needed = measured.cpu?.running.saturating_sub(measured.spun);
+    let available = measured.wall.as_secs_f64() * cores as f64;
+    (available > 0.0).then(|| needed.as_secs_f64() / available)
 }
 
 /// Returns whether an endpoint is on this machine, by its name alone.
@@ -184,7 +188,41 @@ fn is_loopback(endpoint: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{
+        host::{Busy, CpuTime},
+        runner::{End, Finished},
+    };
+
+    #[test]
+    fn the_share_of_the_cores_is_without_what_the_pacer_spun() {
+        let second = Duration::from_secs(1);
+        let measured = |running, wall| Measured {
+            started: SystemTime::UNIX_EPOCH,
+            finished: Finished {
+                records: Vec::new(),
+                offered: 0,
+                arrivals_ended: Duration::ZERO,
+                end: End::Complete,
+            },
+            statistics: None,
+            cpu: Some(CpuTime {
+                running,
+                waiting: None,
+            }),
+            spun: second * 4,
+            busy: Busy::default(),
+            wall,
+            load_average: None,
+            batch: 1,
+            streams_reopened: 0,
+        };
+        assert_eq!(cpu_share(&measured(second * 24, second * 10), 4), Some(0.5));
+        assert_eq!(cpu_share(&measured(second, second), 4), Some(0.0));
+        assert_eq!(cpu_share(&measured(second, Duration::ZERO), 4), None);
+    }
 
     #[test]
     fn loopback_is_known_by_its_names() {

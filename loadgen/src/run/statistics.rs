@@ -1,11 +1,17 @@
 //! What a model's own statistics gained during a run.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use forebay_client::{Client, DurationTotal, ModelStatistics};
 use tokio::{task::JoinHandle, time};
 
 use crate::report::{MeanReport, StatisticsReport};
+
+/// Time that the server may take to tell them. One that hangs must not take the report with it.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// The statistics at the end of the warm-up, from which on they are of interest.
 #[derive(Debug)]
@@ -20,17 +26,17 @@ impl Snapshot {
     /// Asks now, or when a warm-up that begins now is over.
     pub(super) async fn after(warmup: Duration, client: &Client, model: &str) -> Self {
         if warmup.is_zero() {
-            return Self::Taken(Statistics::ask(client, model).await);
+            return Self::Taken(Statistics::ask(client, model, ANSWER).await);
         }
         let (client, model) = (client.clone(), model.to_owned());
         Self::Pending(tokio::spawn(async move {
             time::sleep(warmup).await;
-            Statistics::ask(&client, &model).await
+            Statistics::ask(&client, &model, ANSWER).await
         }))
     }
 
-    /// Returns what came since, or `None` if the server keeps no statistics or the run was stopped
-    /// in its warm-up.
+    /// Returns what came since, or `None` if the server keeps no statistics, does not tell them in
+    /// time, or the run was stopped in its warm-up.
     pub(super) async fn gained(self, client: &Client, model: &str) -> Option<StatisticsReport> {
         let before = match self {
             Self::Taken(statistics) => statistics?,
@@ -40,7 +46,8 @@ impl Snapshot {
                 return None;
             }
         };
-        Statistics::ask(client, model).await?.since(before)
+        let after = Statistics::ask(client, model, ANSWER).await?;
+        after.since(before)
     }
 }
 
@@ -49,10 +56,18 @@ impl Snapshot {
 pub(super) struct Statistics(Box<ModelStatistics>);
 
 impl Statistics {
-    /// Asks the server, which may not keep statistics.
-    pub(super) async fn ask(client: &Client, model: &str) -> Option<Self> {
-        let versions = client.model_statistics(model).await.ok()?;
-        Some(Self::sum(&versions))
+    /// Asks the server, which may not keep statistics. That it does not answer `within` some time is
+    /// told at once.
+    async fn ask(client: &Client, model: &str, within: Duration) -> Option<Self> {
+        let Ok(asked) = time::timeout(within, client.model_statistics(model)).await else {
+            // With stderr gone, nobody reads it.
+            let _ = writeln!(
+                io::stderr(),
+                "the server did not tell its statistics within {within:?}; the report is without them"
+            );
+            return None;
+        };
+        Some(Self::sum(&asked.ok()?))
     }
 
     fn sum(versions: &[ModelStatistics]) -> Self {
@@ -131,6 +146,8 @@ fn mean_ms(total: DurationTotal) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     fn version(count: u64) -> ModelStatistics {
@@ -163,5 +180,15 @@ mod tests {
         );
         assert_eq!(gained.stages[1].mean_ms, 0.0);
         assert_eq!(before.since(after), None);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_nothing_has_no_statistics() {
+        // The kernel takes the connection, and nobody reads from it.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::connect(endpoint).await.unwrap();
+        let told = Statistics::ask(&client, "m", Duration::from_millis(20)).await;
+        assert!(told.is_none(), "{told:?}");
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Flight<T> {
     setup: Setup<T>,
-    tasks: JoinSet<(u64, Answer)>,
+    tasks: JoinSet<Landed>,
     open: HashMap<u64, Waiting>,
     records: Vec<Record>,
     offered: u64,
@@ -38,6 +38,15 @@ pub struct Flight<T> {
 struct Waiting {
     intended: Duration,
     slot: usize,
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+struct Landed {
+    number: u64,
+    /// When its task had its first turn and handed it to the target.
+    submitted: Instant,
+    answer: Answer,
 }
 
 impl<T: Target> Flight<T> {
@@ -87,9 +96,9 @@ impl<T: Target> Flight<T> {
         self.offered += 1;
         self.open.insert(number, Waiting { intended, slot });
         self.tasks.spawn(async move {
-            let began = clock::now();
+            let submitted = clock::now();
             let answer = match time::timeout(timeout, target.send(Shot { number, place })).await {
-                Ok(answer) => rename_late(answer, began + timeout),
+                Ok(answer) => rename_late(answer, submitted + timeout),
                 Err(_) => Answer {
                     sent: None,
                     first: None,
@@ -98,7 +107,11 @@ impl<T: Target> Flight<T> {
                     stages: None,
                 },
             };
-            (number, answer)
+            Landed {
+                number,
+                submitted,
+                answer,
+            }
         });
         self.publish();
     }
@@ -109,6 +122,7 @@ impl<T: Target> Flight<T> {
         self.records.push(Record {
             number: arrival.number,
             intended: arrival.intended,
+            submitted: None,
             sent: None,
             first: None,
             done: self.elapsed(),
@@ -146,6 +160,7 @@ impl<T: Target> Flight<T> {
             self.records.push(Record {
                 number,
                 intended: waiting.intended,
+                submitted: None,
                 sent: None,
                 first: None,
                 done: now,
@@ -162,8 +177,12 @@ impl<T: Target> Flight<T> {
         }
     }
 
-    fn settle(&mut self, landed: Result<(u64, Answer), JoinError>) -> Option<usize> {
-        let (number, answer) = match landed {
+    fn settle(&mut self, landed: Result<Landed, JoinError>) -> Option<usize> {
+        let Landed {
+            number,
+            submitted,
+            answer,
+        } = match landed {
             Ok(landed) => landed,
             Err(error) => match error.try_into_panic() {
                 Ok(payload) => panic::resume_unwind(payload),
@@ -181,6 +200,7 @@ impl<T: Target> Flight<T> {
         self.records.push(Record {
             number,
             intended: waiting.intended,
+            submitted: Some(offset(submitted)),
             sent: answer.sent.map(offset),
             first: answer.first.map(offset),
             done: offset(answer.done),

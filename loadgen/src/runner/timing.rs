@@ -62,7 +62,7 @@ async fn gaps(elements: i64) -> Vec<Duration> {
     })
     .unwrap();
     let origin = clock::now();
-    let arrivals = pacer::start(schedule, origin).unwrap();
+    let arrivals = pacer::start(schedule, origin).unwrap().arrivals;
     let limits = Limits {
         max_in_flight: 1000,
         timeout: Duration::from_secs(10),

@@ -109,6 +109,7 @@ mod tests {
             .map(|number| Record {
                 number,
                 intended: Duration::from_millis(number * 10),
+                submitted: None,
                 sent: None,
                 first: None,
                 done: Duration::from_millis(number * 10 + took(number * 10)),

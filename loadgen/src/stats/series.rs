@@ -116,6 +116,7 @@ mod tests {
             let records: Vec<Record> = ends.iter().zip(0..).map(|(&(at, took, ok), number)| Record {
                 number,
                 intended: Duration::from_millis(at),
+                submitted: None,
                 sent: None,
                 first: None,
                 done: Duration::from_millis(at + took),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Backlog, Counts, Latencies};
+use super::{Backlog, Counts, Failing, Latencies};
 use crate::record::{Outcome, Record};
 
 /// What one run measured. Warm-up is left out by intended time.
@@ -18,19 +18,23 @@ pub struct Summary {
     pub service: Latencies,
     /// From the send to the first byte, over correct answers only.
     pub first_byte: Latencies,
-    /// How late sends were, over every request of which that is known: failed ones do not tell.
+    /// How late the client handed requests over, over all that came to an end.
     pub lag: Latencies,
+    /// For how long the connection or the server then held them back, over correct answers only.
+    pub held: Latencies,
     /// From the intended send, over errors and timeouts only.
     pub errors: Latencies,
     /// The server's own account, over correct answers that had one.
     pub stages: Option<StageLatencies>,
-    /// The time over which throughput is taken.
+    /// The time that the measured requests took.
     pub span: Span,
     /// Correct answers in the measured window, whenever their requests were offered; `None` where
     /// the window has no fixed end.
     pub window_ok: Option<u64>,
     /// Requests in flight over time.
     pub backlog: Backlog,
+    /// What failed at the end, if anything did.
+    pub failing: Option<Failing>,
 }
 
 /// The server's own account by stage.
@@ -65,9 +69,14 @@ pub struct Span {
 }
 
 impl Span {
+    /// Returns how long it is.
+    pub fn length(&self) -> Duration {
+        self.end.saturating_sub(self.start)
+    }
+
     /// Returns `count` a second over the span, or `None` where it has no length.
     pub fn rate(&self, count: u64) -> Option<f64> {
-        let seconds = self.end.checked_sub(self.start)?.as_secs_f64();
+        let seconds = self.length().as_secs_f64();
         (seconds > 0.0).then(|| count as f64 / seconds)
     }
 }
@@ -92,11 +101,13 @@ impl Summary {
             service: Latencies::new(),
             first_byte: Latencies::new(),
             lag: Latencies::new(),
+            held: Latencies::new(),
             errors: Latencies::new(),
             stages: None,
             span: span(&measured),
             window_ok: duration.map(|length| ok_between(records, warmup, warmup + length)),
             backlog: Backlog::of(records, warmup),
+            failing: Failing::of(&measured),
         };
         for record in measured {
             summary.add(record, timeout);
@@ -132,6 +143,9 @@ impl Summary {
             return;
         };
         self.service.record(service);
+        if let Some(held) = record.held() {
+            self.held.record(held);
+        }
         if let (Some(first), Some(sent)) = (record.first, record.sent) {
             self.first_byte.record(first.saturating_sub(sent));
         }

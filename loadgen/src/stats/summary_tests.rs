@@ -12,6 +12,7 @@ fn record(number: u64, intended: u64, sent: u64, done: u64, outcome: Outcome) ->
     Record {
         number,
         intended: ms(intended),
+        submitted: (outcome != Outcome::NotSent).then_some(ms(sent)),
         sent: (outcome != Outcome::NotSent).then_some(ms(sent)),
         first: None,
         done: ms(done),

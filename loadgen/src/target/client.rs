@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use forebay_client::{Client, Code, InferError, Reply, Request, Session, StreamOptions};
-use tokio::sync::RwLock;
+use forebay_client::{Client, InferError, Reply, Request, Session, StreamOptions};
+use tokio::sync::{RwLock, Semaphore};
 
 use super::{Answer, Shot, Target};
 use crate::{
@@ -14,6 +14,12 @@ use crate::{
     payload::Pool,
     record::{Outcome, Stages},
 };
+
+/// Requests that may stay without an answer on a stream, beside those that the run waits for. One that
+/// is given up leaves its room only when it is answered, for until then the server may be at it; with no
+/// room but that, those after it would wait here, and be told as timed out without having been sent.
+/// Each takes some hundred bytes of memory, its tensors none: those are the pool's.
+const GIVEN_UP: usize = 1 << 16;
 
 /// Sends the requests of a pool to a server.
 #[derive(Debug)]
@@ -59,15 +65,18 @@ impl ClientTarget {
         }
     }
 
-    /// Opens streams, whose limits never hold back what the run allows in flight.
+    /// Opens streams, whose limits never hold back what the run allows in flight, also after many
+    /// requests without an answer.
     ///
     /// # Errors
     /// A stream cannot be opened.
     pub async fn stream(client: &Client, pool: Pool, streams: Streams) -> Result<Self, InferError> {
-        let in_flight = streams.max_in_flight.max(1);
+        let most = |room: usize| room.min(Semaphore::MAX_PERMITS);
+        let requests = most(streams.max_in_flight.saturating_add(GIVEN_UP));
+        let bytes = most(requests.saturating_mul(pool.bytes().max(1)));
         let options = StreamOptions::default()
-            .with_requests_in_flight(in_flight)
-            .with_bytes_in_flight(in_flight.saturating_mul(pool.bytes().max(1)))
+            .with_requests_in_flight(requests)
+            .with_bytes_in_flight(bytes)
             .with_completion_order(streams.completion_order);
         let mut lanes = Vec::new();
         for _ in 0..streams.count.max(1) {
@@ -159,9 +168,10 @@ fn failed(error: &InferError) -> Answer {
         sent: None,
         first: None,
         done: clock::now(),
-        outcome: match error.code() {
-            Code::DeadlineExceeded => Outcome::TimedOut,
-            code => Outcome::Failed(code),
+        outcome: match error {
+            InferError::DeadlineExceeded { .. } => Outcome::TimedOut,
+            // Also DEADLINE_EXCEEDED: a server's limit may be shorter, and then that is its answer.
+            error => Outcome::Failed(error.code()),
         },
         stages: None,
     }

@@ -73,7 +73,8 @@ async fn the_volley_before_the_first_repetition_does_not_count() {
     assert_eq!(cell.warmup_ms.unwrap().n, 2);
     let said = cell.run_in_failure.as_deref().unwrap();
     assert!(said.contains("not warm yet"), "{said}");
-    assert!(report.passes(), "{report:?}");
+    let faults = &report.judgements[0].faults;
+    assert_eq!(faults, &["there is no other figure to hold auto against"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +86,9 @@ async fn a_package_is_no_configuration_of_the_same_model() {
     let judged = &report.judgements[0];
     assert_eq!(judged.auto_of_best, Some(1.0));
     assert_eq!(judged.best_of_all.as_ref().unwrap().0, ".pt2");
-    assert!(judged.auto_of_all.unwrap() < 0.98 && report.passes());
+    assert!(judged.auto_of_all.unwrap() < 0.98);
+    let faults = &judged.faults;
+    assert_eq!(faults, &["there is no other figure to hold auto against"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,6 +139,32 @@ async fn a_server_that_never_answers_cannot_hold_it_beyond_its_limit() {
     let cell = report.columns[0].cell(0).unwrap();
     assert_eq!((cell.repetitions, cell.failed), (0, 0));
     assert_eq!((cell.samples_per_s, report.passes()), (None, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_tells_nothing_of_itself_cannot_hold_it_beyond_its_limit() {
+    let server = Server::start().await;
+    let line = "--column auto=mute --floor absent --batch 1 --requests 2 --limit 300ms";
+    let report = climb(&server, line).await;
+    assert!(report.cut.is_some() && report.took_s < 30.0, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_fails_where_nothing_was_compared() {
+    let server = Server::start().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["ladder", "--endpoint", &server.endpoint(), "--check"]);
+    command.args(["--column", "auto=fast", "--column", "inline=absent"]);
+    command.args(["--floor", "absent", "--batch", "2", "--requests", "3"]);
+    command.args(["--repetitions", "2"]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("no other figure to hold auto against"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,8 @@
 
 // `cfg(test)` is how clippy knows that helpers may unwrap too.
 #[cfg(test)]
+mod command;
+#[cfg(test)]
 mod comparisons;
 #[cfg(test)]
 mod ladder;

@@ -5,8 +5,9 @@ use std::process::Command;
 use clap::Parser;
 use forebay_loadgen::{
     cli::{self, Cli, RunArgs},
-    report::{Pacing, Report},
+    report::{Distribution, Pacing, Report},
     run,
+    stats::Basis,
     verdict::Status,
 };
 
@@ -87,6 +88,38 @@ async fn a_closed_loop_on_streams_gives_the_stages_of_each_answer() {
     );
     assert!((report.server.stages[2].latency.mean_ms.unwrap() - 0.003).abs() < 1e-5);
     assert!(report.verdict.notes[0].starts_with("closed: says nothing about latency"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_window_counts_where_a_closed_loop_was_offered_for_all_of_it() {
+    let server = Server::start().await;
+    let line = "--model fast --concurrency 2 --warmup 50ms --duration 200ms";
+    let whole = report(&server, line).await.throughput;
+    assert_eq!((whole.basis, whole.basis_s), (Basis::Window, 0.2));
+    assert_eq!(whole.requests_per_s, whole.window_requests_per_s);
+    // Two hundred answers do not take a minute.
+    let line = "--model fast --concurrency 2 --warmup 0s --duration 60s --requests 200";
+    let cut = report(&server, line).await.throughput;
+    assert_eq!((cut.basis, cut.window_requests_per_s), (Basis::Span, None));
+    assert!(cut.requests_per_s.unwrap() > 200.0 / 60.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_client_itself_took_is_told() {
+    let server = Server::start().await;
+    let line = "--model fast --mode stream --rate 200 --warmup 0s --duration 300ms";
+    let report = report(&server, line).await;
+    let latency = &report.latency;
+    assert_eq!(latency.held.samples, report.counts.completed_ok);
+    // What it is held back comes after what it is late.
+    let mean = |of: &Distribution| of.mean_ms.unwrap();
+    let parts = mean(&latency.lag) + mean(&latency.held) + mean(&latency.service);
+    assert!((parts / mean(&latency.response) - 1.0).abs() < 0.01);
+    if let (Some(runner), Some(busiest)) =
+        (report.client.runner_thread, report.client.busiest_thread)
+    {
+        assert!(busiest.share >= runner.share && busiest.name != "lg-pacer");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,6 +224,36 @@ async fn a_timeout_is_counted_with_at_least_its_length() {
         report.counts
     );
     assert!(report.latency.errors.min_ms.unwrap() >= 49.9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_servers_own_limit_is_a_failure_with_the_time_that_it_took() {
+    let server = Server::start().await;
+    let report = report(
+        &server,
+        "--model hasty --rate 100 --warmup 0s --requests 20",
+    )
+    .await;
+    let counts = &report.counts;
+    assert_eq!(counts.timed_out, 0, "{counts:?}");
+    assert_eq!(counts.failures["DEADLINE_EXCEEDED"], counts.offered);
+    // Far from the 30 s that an answer may take.
+    assert!(report.latency.errors.max_ms.unwrap() < 20_000.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_on_a_stream_costs_no_other_request_its_place() {
+    let server = Server::start().await;
+    let line = "--model lost --mode stream --concurrency 1 --completion-order --timeout 2s \
+                --requests 4 --warmup 0s";
+    let report = report(&server, line).await;
+    let counts = &report.counts;
+    assert_eq!(
+        (counts.timed_out, counts.completed_ok),
+        (1, 3),
+        "{counts:?}"
+    );
+    assert_eq!(server.requests(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,13 +72,15 @@ impl Drop for Server {
 
 struct Service(Arc<AtomicU64>);
 
-/// Answers with the inputs. `busy` refuses, `cold` does so the second time, `slow` takes its time,
-/// `stuck` never ends, and `off` answers with zeros.
+/// Answers with the inputs. `busy` refuses, `hasty` does not wait at all, `cold` refuses the second time,
+/// `slow` takes its time, `stuck` never ends, and `off` answers with zeros. Of the statistics of `mute`
+/// nothing is ever told, and of the first request on each stream to `lost`.
 async fn answer(requests: &AtomicU64, request: InferRequest) -> Result<InferResponse, Status> {
     let earlier = requests.fetch_add(1, Ordering::SeqCst);
     match &*request.model_name {
         "cold" if earlier == 1 => return Err(Status::resource_exhausted("it is not warm yet")),
         "busy" => return Err(Status::resource_exhausted("the queue is full")),
+        "hasty" => return Err(Status::deadline_exceeded("it waited for too long")),
         "slow" => tokio::time::sleep(SLOW).await,
         "stuck" => std::future::pending().await,
         _ => {}
@@ -196,8 +198,11 @@ impl GrpcInferenceService for Service {
 
     async fn model_statistics(
         &self,
-        _: Request<ModelStatisticsRequest>,
+        call: Request<ModelStatisticsRequest>,
     ) -> Answer<ModelStatisticsResponse> {
+        if call.into_inner().name == "mute" {
+            std::future::pending::<()>().await;
+        }
         let count = self.0.load(Ordering::SeqCst);
         let took = |ns| {
             Some(StatisticDuration {
@@ -260,9 +265,12 @@ impl GrpcInferenceService for Service {
                 if request.model_name == "brief" && taken > BRIEF {
                     return Err(Status::unavailable("the connection has reached its age"));
                 }
-                Ok(StreamReply::Answer(answer(&requests, request).await?).into())
+                let lost = request.model_name == "lost" && taken == 1;
+                let reply = StreamReply::Answer(answer(&requests, request).await?);
+                Ok((!lost).then(|| ModelStreamInferResponse::from(reply)))
             }
         });
+        let replies = replies.filter_map(Result::transpose);
         Ok(Response::new(Box::pin(replies)))
     }
 

@@ -205,7 +205,7 @@ fn sample(report: &Report, cpu: Duration, peak_bytes: u64) -> Result<Sample> {
     let requests = (counts.warmup + counts.offered) as f64;
     let rate = report.throughput.window_requests_per_s;
     Ok(Sample {
-        per_s: rate.context("the window has a length")?,
+        per_s: rate.context("the load was not offered for all of the window")?,
         p50_ms,
         p99_ms,
         p99_is_slowest,
@@ -250,6 +250,14 @@ mod tests {
     fn too_few_answers_for_a_p99_give_the_slowest() {
         let sample = sample(&report(300, "null"), Duration::ZERO, 1).unwrap();
         assert_eq!((sample.p99_ms, sample.p99_is_slowest), (7.0, true));
+    }
+
+    #[test]
+    fn a_run_without_its_whole_window_has_no_figures() {
+        let mut report = report(300, "5.0");
+        report.throughput.window_requests_per_s = None;
+        let error = sample(&report, Duration::ZERO, 1).unwrap_err();
+        assert!(error.to_string().contains("all of the window"), "{error}");
     }
 
     #[test]

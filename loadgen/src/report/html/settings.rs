@@ -79,6 +79,17 @@ fn client(client: &ClientReport) -> String {
     let share = client.cpu_share.map_or("unknown".to_owned(), |share| {
         format!("{:.0} %", share * 100.0)
     });
+    let busiest = client.busiest_thread.as_ref();
+    let busiest = busiest.map_or(String::new(), |thread| {
+        format!(
+            " (busiest thread {} {:.0} %)",
+            thread.name,
+            thread.share * 100.0
+        )
+    });
     let clock = client.clocksource.as_deref().unwrap_or("unknown");
-    format!("{} cores, {share} used, clock {clock}", client.cores)
+    format!(
+        "{} cores, {share} used{busiest}, clock {clock}",
+        client.cores
+    )
 }

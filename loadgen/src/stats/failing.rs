@@ -1,0 +1,74 @@
+//! Whether the target still answered when a run ended.
+
+use std::time::Duration;
+
+use crate::record::{Outcome, Record};
+
+/// Requests that failed or timed out at the end of a run, with no correct answer to a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failing {
+    /// How many.
+    pub requests: u64,
+    /// When the first of them should have been sent.
+    pub since: Duration,
+}
+
+impl Failing {
+    /// Returns those of `records`, or `None` where the last request that came to an end was answered.
+    /// Requests that were not sent, or not waited for, tell nothing of it.
+    pub fn of(records: &[&Record]) -> Option<Self> {
+        let answered = records
+            .iter()
+            .filter(|record| record.outcome == Outcome::Ok);
+        let last = answered.map(|record| record.number).max();
+        let failing = records.iter().filter(|record| {
+            matches!(record.outcome, Outcome::Failed(_) | Outcome::TimedOut)
+                && last.is_none_or(|last| record.number > last)
+        });
+        Some(Self {
+            since: failing.clone().map(|record| record.intended).min()?,
+            requests: failing.count() as u64,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_client::Code;
+
+    use super::*;
+
+    /// Returns what is found of requests a millisecond apart with these outcomes, in any order.
+    fn found(outcomes: &[Outcome]) -> Option<(u64, u128)> {
+        let records: Vec<Record> = outcomes
+            .iter()
+            .zip(0..)
+            .map(|(&outcome, number)| Record {
+                number,
+                intended: Duration::from_millis(number),
+                submitted: None,
+                sent: None,
+                first: None,
+                done: Duration::from_secs(1),
+                outcome,
+                stages: None,
+            })
+            .collect();
+        let failing = Failing::of(&records.iter().rev().collect::<Vec<_>>());
+        failing.map(|failing| (failing.requests, failing.since.as_millis()))
+    }
+
+    #[test]
+    fn only_what_no_answer_follows_counts() {
+        let (ok, failed) = (Outcome::Ok, Outcome::Failed(Code::Unavailable));
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[failed, failed, ok]), None);
+        assert_eq!(
+            found(&[failed, ok, failed, Outcome::TimedOut]),
+            Some((2, 2))
+        );
+        assert_eq!(found(&[failed, failed]), Some((2, 0)));
+        let open = [ok, Outcome::NotSent, failed, Outcome::Unfinished];
+        assert_eq!(found(&open), Some((1, 2)));
+    }
+}

@@ -112,11 +112,11 @@ impl Overflow {
     pub fn new(store: Store, config: &Config, budget: Budget, queues: Vec<Arc<Scheduler>>) -> Self {
         let signal = Arc::<Signal>::default();
         let limits = Limits::new(config.min_tensor.as_u64(), store.bounds());
-        for queue in &queues {
-            queue.allow_parking(limits, Arc::clone(&signal));
-        }
         let (high, low) = (config.high_percent, config.low_percent);
         let marks = Marks::new(budget.capacity(), high, low, queues.len());
+        for queue in &queues {
+            queue.allow_parking(limits, marks.near, Arc::clone(&signal));
+        }
         budget.watch(marks.high, marks.low, Arc::clone(&signal.moved));
         let shelf = Shelf::new(store.clone(), budget.clone(), limits, Arc::clone(&signal));
         Self {
@@ -164,10 +164,11 @@ impl Overflow {
             let is_stuck = ripe.is_none()
                 && in_flight.leaving == 0
                 && self.marks.must_park(wanted, in_flight.leaving);
-            self.budget.makes_room(match pause.is_over() && !is_stuck {
+            let room = match pause.makes_room() && !is_stuck {
                 true => self.room(),
                 false => 0,
-            });
+            };
+            self.budget.makes_room(room);
             let InFlight {
                 writes,
                 leaving,
@@ -178,6 +179,7 @@ impl Overflow {
                 () = self.signal.moved.notified() => {}
                 Some(Written { bytes, outcome }) = writes.next() => {
                     *leaving -= bytes;
+                    pause.wrote();
                     if let Err(error) = outcome && !matches!(error, SpillError::Withdrawn) {
                         pause.after(&error, false);
                     }

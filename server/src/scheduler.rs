@@ -31,7 +31,7 @@ mod stops;
 mod waiters;
 mod whereabouts;
 
-pub use batcher::{Batcher, Decision, Policy};
+pub use batcher::{Batcher, Decision, Policy, Size};
 pub use pending::Pending;
 pub use sequences::{Sequences, UnknownSequence};
 
@@ -92,6 +92,8 @@ impl Scheduler {
                 max_rows: max_batch,
                 preferred: batching.preferred_batch_sizes.clone(),
                 max_delay: batching.max_queue_delay,
+                // Nothing can be parked yet.
+                max_bytes: u64::MAX,
                 join: true,
             })),
             Scheduling::Sequence(sequences) => {
@@ -136,7 +138,7 @@ impl Scheduler {
             Vec::new()
         };
         let mut sequence = None;
-        let parkable = self.parkable_bytes(&job);
+        let bytes = self.parkable_bytes(&job);
         let has_company = soon::has_company(&job);
         let mut state = self.lock();
         if state.closed {
@@ -157,9 +159,9 @@ impl Scheduler {
         let ticket = match queue {
             Queue::Batches(batcher) => {
                 let (rows, queued) = (job.rows, Queued::new(batcher.next_ticket(), job));
-                let ticket = batcher.push(now, rows, shape, queued);
-                if parkable > 0 {
-                    whereabouts.insert(ticket, parkable);
+                let ticket = batcher.push(now, Size { rows, bytes }, shape, queued);
+                if bytes > 0 {
+                    whereabouts.insert(ticket, bytes);
                 }
                 ticket
             }
@@ -175,7 +177,11 @@ impl Scheduler {
                         sequence = sequences.life(&id).map(|life| (id, life));
                         ticket
                     }
-                    Err(UnknownSequence(job)) => return Err(missing_start(&job)),
+                    Err(UnknownSequence(job)) => {
+                        // As in `discard`: the job is dropped outside the lock.
+                        drop(state);
+                        return Err(missing_start(&job));
+                    }
                 }
             }
         };
@@ -185,7 +191,7 @@ impl Scheduler {
             true => self.tell_soon(wake),
             false => self.tell(wake),
         }
-        if parkable > 0 {
+        if bytes > 0 {
             self.queued();
         }
         Ok(Pending {
@@ -389,3 +395,6 @@ fn missing_start(job: &Job) -> Error {
         sequence: sequence.unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::{future::Future, time::Instant};
 
 use bytes::Bytes;
 use forebay_proto::Tensor;
-use forebay_spill::{Class, Data, Error, Parked, Refused, Store};
+use forebay_spill::{Class, Data, Error, Parked, Store};
 use futures_util::future::{Either, OptionFuture, join_all, ready};
 
 use super::{Cargo, Input, Limits, Parking, Stays, Stowed, Unwritten};
@@ -32,11 +32,11 @@ pub(crate) fn park(
     let inputs = cargo.inputs.iter().flatten();
     let large = inputs.filter(|one| limits.is_large(one));
     let data = large.map(|tensor| Data::from(tensor.data().clone()));
-    let answers = store.offload_all(data.collect()).into_iter();
-    let parked = match answers.collect::<Result<Vec<Parked>, Refused>>() {
+    // All or none: of inputs that stay nothing may be read meanwhile, as the request may run at once, and
+    // a pass may write to them.
+    let parked = match store.offload_together(data.collect()) {
         Ok(parked) => parked,
-        // Those that were accepted are withdrawn by being dropped; their bytes are here still.
-        Err(refused) => return Err((refused.error, cargo)),
+        Err((error, _)) => return Err((error, cargo)),
     };
     let Cargo { inputs, mut permit } = cargo;
     let written = join_all(parked.iter().map(Parked::settled).collect::<Vec<_>>());

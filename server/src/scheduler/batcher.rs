@@ -3,14 +3,19 @@
 //! Invariants: what is pushed comes out once, by [`Batcher::poll`] or [`Batcher::remove`]; a batch
 //! holds requests of one shape, in order of arrival, and at most `max_rows` rows; the oldest
 //! request never waits longer than `max_delay` while an instance asks, but for those of its batch that
-//! are not here.
+//! are not here, or behind `LOOKAHEAD` shapes of which some are not; what is brought back for a batch is
+//! at most `max_bytes`, or one request; nothing takes time in the number of shapes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
 use super::Ticket;
+
+/// How many shapes [`Batcher::poll`] looks at: enough that some whose requests are not here hold nobody
+/// up, few since it is under the queue's lock.
+const LOOKAHEAD: usize = 64;
 
 /// How batches are formed.
 #[derive(Debug, Clone)]
@@ -21,6 +26,9 @@ pub struct Policy {
     pub preferred: Vec<usize>,
     /// How long the oldest request waits for company.
     pub max_delay: Duration,
+    /// Bytes that can leave memory in a batch of which some have left, at most. One request with more
+    /// still makes a batch of its own.
+    pub max_bytes: u64,
     /// Whether requests are joined at all.
     pub join: bool,
 }
@@ -32,9 +40,19 @@ impl Policy {
             max_rows: 1,
             preferred: Vec::new(),
             max_delay: Duration::ZERO,
+            max_bytes: u64::MAX,
             join: false,
         }
     }
+}
+
+/// How large a request is, or several are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Rows of the batch dimension.
+    pub rows: usize,
+    /// Bytes that can leave memory.
+    pub bytes: u64,
 }
 
 /// What an instance that asks for work should do.
@@ -68,27 +86,48 @@ impl<T> Decision<T> {
     }
 }
 
+/// Names requests of one shape: the ticket of the first of them.
+type GroupId = Ticket;
+
 /// The waiting requests of a model.
 #[derive(Debug)]
 pub struct Batcher<T> {
     policy: Policy,
-    /// Requests by shape, each in order of arrival. Only requests of one shape can share a batch.
-    groups: Vec<Group<T>>,
+    /// Requests by shape. Only requests of one shape can share a batch.
+    groups: HashMap<GroupId, Group<T>>,
+    shapes: HashMap<Vec<i64>, GroupId>,
+    tickets: HashMap<Ticket, GroupId>,
+    /// Groups by their oldest requests, which is the order in which they are due.
+    order: BTreeMap<Ticket, Place>,
+    /// Of those, the ones that may make a batch before they are due.
+    early: BTreeSet<Ticket>,
     next: Ticket,
-    len: usize,
+    /// When the last request arrived.
+    latest: Option<Instant>,
     /// The requests of a batch that was due before the one given out last, and not all here.
     overtaken: Vec<Ticket>,
+}
+
+/// Where a group is in line.
+#[derive(Debug)]
+struct Place {
+    group: GroupId,
+    due: Instant,
 }
 
 #[derive(Debug)]
 struct Group<T> {
     shape: Vec<i64>,
     items: BTreeMap<Ticket, Item<T>>,
+    /// That of all items together.
+    size: Size,
+    /// Its key in the order, once it has one.
+    placed: Option<Ticket>,
 }
 
 #[derive(Debug)]
 struct Item<T> {
-    rows: usize,
+    size: Size,
     arrived: Instant,
     value: T,
 }
@@ -98,21 +137,30 @@ impl<T> Batcher<T> {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            groups: Vec::new(),
+            groups: HashMap::new(),
+            shapes: HashMap::new(),
+            tickets: HashMap::new(),
+            order: BTreeMap::new(),
+            early: BTreeSet::new(),
             next: 0,
-            len: 0,
+            latest: None,
             overtaken: Vec::new(),
         }
     }
 
+    /// Sets the most bytes that a batch has brought back. Call it before the first request.
+    pub fn limit(&mut self, max_bytes: u64) {
+        self.policy.max_bytes = max_bytes;
+    }
+
     /// Returns how many requests wait.
     pub fn len(&self) -> usize {
-        self.len
+        self.tickets.len()
     }
 
     /// Returns whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.tickets.is_empty()
     }
 
     /// Returns the ticket that the next request gets.
@@ -120,89 +168,103 @@ impl<T> Batcher<T> {
         self.next
     }
 
-    /// Takes in a request of `rows` rows. Requests with the same `shape` may share a batch.
-    pub fn push(&mut self, now: Instant, rows: usize, shape: Vec<i64>, value: T) -> Ticket {
+    /// Takes in a request. Requests with the same `shape` may share a batch.
+    pub fn push(&mut self, now: Instant, size: Size, shape: Vec<i64>, value: T) -> Ticket {
         let ticket = self.next;
         self.next += 1;
-        self.len += 1;
+        // Who came later may have looked at the clock before; what is older is due first all the same.
+        let arrived = self.latest.map_or(now, |latest| latest.max(now));
+        self.latest = Some(arrived);
         let item = Item {
-            rows,
-            arrived: now,
+            size,
+            arrived,
             value,
         };
-        match self.groups.iter_mut().find(|group| group.shape == shape) {
-            Some(group) => {
-                group.items.insert(ticket, item);
+        let id = match self.shapes.get(&shape) {
+            Some(id) => *id,
+            None => {
+                self.shapes.insert(shape.clone(), ticket);
+                ticket
             }
-            None => self.groups.push(Group {
-                shape,
-                items: BTreeMap::from([(ticket, item)]),
-            }),
-        }
+        };
+        let group = self.groups.entry(id).or_insert_with(|| Group {
+            shape,
+            items: BTreeMap::new(),
+            size: Size::default(),
+            placed: None,
+        });
+        group.size.grow(size);
+        group.items.insert(ticket, item);
+        self.tickets.insert(ticket, id);
+        self.place(id);
         ticket
     }
 
     /// Takes a request out, if it still waits.
     pub fn remove(&mut self, ticket: Ticket) -> Option<T> {
-        let index = self
-            .groups
-            .iter()
-            .position(|group| group.items.contains_key(&ticket))?;
-        let item = self.groups[index].items.remove(&ticket)?;
-        self.shrink(index, 1);
+        let id = self.tickets.remove(&ticket)?;
+        let group = self.groups.get_mut(&id)?;
+        let item = group.items.remove(&ticket)?;
+        group.size.shrink(item.size);
+        self.place(id);
         Some(item.value)
     }
 
     /// Takes all requests out, in order of arrival.
     pub fn take_all(&mut self) -> Vec<T> {
-        self.len = 0;
-        let items = std::mem::take(&mut self.groups)
-            .into_iter()
-            .flat_map(|group| group.items);
+        self.shapes.clear();
+        self.tickets.clear();
+        self.order.clear();
+        self.early.clear();
+        let items = self.groups.drain().flat_map(|(_, group)| group.items);
         let items: BTreeMap<Ticket, Item<T>> = items.collect();
         items.into_values().map(|item| item.value).collect()
     }
 
     /// Returns a request that waits.
     pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut T> {
-        let mut groups = self.groups.iter_mut();
-        let item = groups.find_map(|group| group.items.get_mut(&ticket))?;
-        Some(&mut item.value)
+        let group = self.groups.get_mut(self.tickets.get(&ticket)?)?;
+        Some(&mut group.items.get_mut(&ticket)?.value)
     }
 
     /// Decides what an instance with room should do now. With `hurry` nothing waits for company. A
     /// batch of which a request is not `here` yet is not run; ask again when it is.
     pub fn poll(&mut self, now: Instant, hurry: bool, here: impl Fn(&T) -> bool) -> Decision<T> {
         // The oldest first, but a full batch of one shape does not wait for the company of another.
-        let (mut ready, mut due, mut absent) = (None, None, None);
-        for (index, group) in self.groups.iter().enumerate() {
-            let oldest = group.items.keys().next().copied();
-            match self.policy.choose(group, now, hurry) {
-                Ok(count) if !group.first(count).all(&here) => {
-                    let needed = group.items.keys().take(count).copied().collect();
-                    absent = absent.into_iter().chain([(oldest, needed)]).min();
+        let mut first = self.order.iter().take(LOOKAHEAD);
+        let waiting = first.find(|(_, place)| !hurry && now < place.due);
+        let waiting = waiting.map_or(Ticket::MAX, |(oldest, _)| *oldest);
+        let due = self.order.range(..waiting).map(|(oldest, _)| oldest);
+        let candidates = due.chain(self.early.range(waiting..)).take(LOOKAHEAD);
+        let (mut ready, mut needed, mut passed) = (None, Vec::new(), Vec::new());
+        for oldest in candidates {
+            let id = self.order[oldest].group;
+            let group = &self.groups[&id];
+            match self.policy.choose(group, now, hurry, &here) {
+                Ok(count) if group.first(count).all(&here) => {
+                    ready = Some((id, count));
+                    break;
                 }
-                Ok(count) => ready = ready.into_iter().chain([(oldest, index, count)]).min(),
-                Err(until) => due = due.into_iter().chain([until]).min(),
+                Ok(count) => {
+                    if passed.is_empty() {
+                        needed = group.items.keys().take(count).copied().collect();
+                    }
+                    passed.push(*oldest);
+                }
+                Err(_) => {}
             }
         }
-        let Some((first, index, count)) = ready else {
-            if let Some((_, needed)) = absent {
-                return Decision::Absent { needed, until: due };
-            }
-            return due.map_or(Decision::Idle, Decision::Until);
+        let Some((id, count)) = ready else {
+            let mut later = self.order.range(waiting..);
+            let later = later.find(|(oldest, _)| passed.binary_search(oldest).is_err());
+            let until = later.map(|(_, place)| place.due);
+            return match passed.is_empty() {
+                false => Decision::Absent { needed, until },
+                true => until.map_or(Decision::Idle, Decision::Until),
+            };
         };
-        let older = absent.filter(|(oldest, _)| *oldest < first);
-        self.overtaken = older.map_or(Vec::new(), |(_, needed)| needed);
-        let group = &mut self.groups[index];
-        let mut batch = Vec::with_capacity(count);
-        while batch.len() < count
-            && let Some((_, item)) = group.items.pop_first()
-        {
-            batch.push(item.value);
-        }
-        self.shrink(index, batch.len());
-        Decision::Ready(batch)
+        self.overtaken = needed;
+        Decision::Ready(self.take(id, count))
     }
 
     /// Takes the requests of the batch that the one given out last has overtaken, as not all of them
@@ -211,11 +273,60 @@ impl<T> Batcher<T> {
         std::mem::take(&mut self.overtaken)
     }
 
-    fn shrink(&mut self, group: usize, by: usize) {
-        self.len -= by;
-        if self.groups[group].items.is_empty() {
-            self.groups.swap_remove(group);
+    /// Takes the oldest `count` requests of a group out.
+    fn take(&mut self, id: GroupId, count: usize) -> Vec<T> {
+        let mut batch = Vec::with_capacity(count);
+        if let Some(group) = self.groups.get_mut(&id) {
+            while batch.len() < count
+                && let Some((ticket, item)) = group.items.pop_first()
+            {
+                group.size.shrink(item.size);
+                self.tickets.remove(&ticket);
+                batch.push(item.value);
+            }
         }
+        self.place(id);
+        batch
+    }
+
+    /// Puts a group in line anew, after its requests have changed. One without any goes.
+    fn place(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let oldest = group.items.first_key_value();
+        let oldest = oldest.map(|(ticket, item)| (*ticket, item.arrived));
+        let was = std::mem::replace(&mut group.placed, oldest.map(|(ticket, _)| ticket));
+        if let Some(was) = was
+            && group.placed != Some(was)
+        {
+            self.order.remove(&was);
+            self.early.remove(&was);
+        }
+        let Some((oldest, arrived)) = oldest else {
+            self.shapes.remove(&group.shape);
+            self.groups.remove(&id);
+            return;
+        };
+        if self.policy.may_be_early(group.size) {
+            self.early.insert(oldest);
+        } else {
+            self.early.remove(&oldest);
+        }
+        let due = arrived + self.policy.max_delay;
+        self.order.insert(oldest, Place { group: id, due });
+    }
+}
+
+impl Size {
+    fn grow(&mut self, by: Self) {
+        self.rows += by.rows;
+        self.bytes += by.bytes;
+    }
+
+    fn shrink(&mut self, by: Self) {
+        self.rows -= by.rows;
+        self.bytes -= by.bytes;
     }
 }
 
@@ -227,20 +338,39 @@ impl<T> Group<T> {
 }
 
 impl Policy {
-    /// Returns how many of the oldest requests make the next batch, or when to ask again.
-    fn choose<T>(&self, group: &Group<T>, now: Instant, hurry: bool) -> Result<usize, Instant> {
+    /// Returns whether requests of one shape, of this size together, may make a batch before the oldest
+    /// has waited. Those of which this is false cannot.
+    fn may_be_early(&self, size: Size) -> bool {
+        let preferred = self.preferred.iter().copied();
+        let least = preferred.fold(self.max_rows, usize::min);
+        !self.join || size.rows >= least || size.bytes > self.max_bytes
+    }
+
+    /// Returns how many of the oldest requests make the next batch, or when to ask again. What is in
+    /// memory already is not cut, however large: that would spare nothing. What comes back counts as
+    /// before once it is here, else a batch would grow as its requests arrive.
+    fn choose<T>(
+        &self,
+        group: &Group<T>,
+        now: Instant,
+        hurry: bool,
+        here: impl Fn(&T) -> bool,
+    ) -> Result<usize, Instant> {
         if !self.join {
             return Ok(1);
         }
-        let (mut count, mut rows, mut preferred) = (0, 0, None);
+        let (mut count, mut rows, mut bytes, mut preferred) = (0, 0, 0, None);
         let mut full = false;
         for item in group.items.values() {
-            if count > 0 && rows + item.rows > self.max_rows {
+            let too_many = rows + item.size.rows > self.max_rows;
+            let too_large = bytes + item.size.bytes > self.max_bytes && !here(&item.value);
+            if count > 0 && (too_many || too_large) {
                 full = true;
                 break;
             }
             count += 1;
-            rows += item.rows;
+            rows += item.size.rows;
+            bytes += item.size.bytes;
             if self.preferred.contains(&rows) {
                 preferred = Some(count);
             }

@@ -23,19 +23,24 @@ pub(super) struct Overflow {
 }
 
 impl Scheduler {
-    /// Lets tensors within `limits` be parked by who listens to `signal`. Those of sequences never are.
+    /// Lets tensors within `limits` be parked by who listens to `signal`, and has no more than
+    /// `max_bytes`, or one request, brought back for one batch. Tensors of sequences are never parked.
     /// Call it once, before the first request.
-    pub fn allow_parking(&self, limits: Limits, signal: Arc<Signal>) {
+    pub fn allow_parking(&self, limits: Limits, max_bytes: u64, signal: Arc<Signal>) {
         // The first one is the one.
         let _known = self.overflow.set(Overflow { limits, signal });
+        if let Queue::Batches(batcher) = &mut self.lock().queue {
+            batcher.limit(max_bytes);
+        }
     }
 
-    /// Returns the request that runs last of those in memory, and how long it is until then as far as
-    /// that is known; `None` where all are within `horizon` bytes of the head.
+    /// Returns the request that runs last of those in memory that no instance waits for, and how long it
+    /// is until then as far as that is known; `None` where all are within `horizon` bytes of the head.
     pub fn last_here(&self, horizon: u64) -> Option<(Ticket, Option<Duration>)> {
         let state = self.lock();
         let ticket = state.whereabouts.last_here(horizon)?;
-        // Those behind it are on disk. Nobody knows when a model comes back whose weights are not here.
+        // Those behind it are on disk, but for a batch. Nobody knows when a model comes back whose weights
+        // are not here.
         let place = state.queue.len() - state.whereabouts.away();
         let wait = state.pace.wait_of(place).filter(|_| !state.suspended);
         Some((ticket, wait))
@@ -98,13 +103,14 @@ impl Scheduler {
         });
     }
 
-    /// Puts the tensors of a request back, after `parking` on disk, if they were there.
+    /// Puts the tensors of a request back, after `parking` on disk, if they were there. Wakes an instance
+    /// where one has missed them.
     pub fn put(&self, ticket: Ticket, cargo: Cargo, parking: Option<Parking>) {
-        let put = self.with(ticket, |queued, place| {
-            queued.put(cargo, parking);
+        let was_missed = self.with(ticket, |queued, place| {
             *place = Place::Here;
+            queued.put(cargo, parking)
         });
-        if put.is_some() {
+        if was_missed == Some(true) {
             let wake = self.lock().wake();
             self.tell(wake);
         }

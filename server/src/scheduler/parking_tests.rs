@@ -4,20 +4,21 @@ use super::*;
 use crate::{
     parking::{Stays, Unwritten},
     repository::{DynamicBatching, Scheduling},
-    scheduler::Pending,
+    scheduler::{Decision, Pending, waiters::Wake},
 };
 
 fn queue() -> Arc<Scheduler> {
-    queue_of(&Scheduling::Each)
+    queue_of(&Scheduling::Each, u64::MAX)
 }
 
-fn queue_of(scheduling: &Scheduling) -> Arc<Scheduler> {
+/// Makes a queue of which a batch has `max_bytes` brought back.
+fn queue_of(scheduling: &Scheduling, max_bytes: u64) -> Arc<Scheduler> {
     let queue = Arc::new(Scheduler::new(scheduling, 2, 1, 100));
     let config = forebay_spill::Config {
         write_queue_bytes: 100,
         ..forebay_spill::Config::default()
     };
-    queue.allow_parking(Limits::new(1, config.bounds()), Arc::default());
+    queue.allow_parking(Limits::new(1, config.bounds()), max_bytes, Arc::default());
     queue
 }
 
@@ -96,19 +97,40 @@ fn all_times_on_disk_count() {
     drop(pending);
 }
 
-#[test]
-fn an_older_batch_that_is_overtaken_is_asked_for() {
-    let queue = queue_of(&Scheduling::Dynamic(DynamicBatching {
+fn dynamic() -> Scheduling {
+    Scheduling::Dynamic(DynamicBatching {
         preferred_batch_sizes: Vec::new(),
         max_queue_delay: Duration::ZERO,
-    }));
-    let of_shape = |bytes: usize| {
-        let shape = Shape::new(vec![1, i64::try_from(bytes).unwrap()]).unwrap();
-        let tensor = Tensor::new("x", DataType::Uint8, shape, vec![7; bytes]).unwrap();
-        let (job, answer) = Job::of(vec![Some(tensor)]);
-        queue.submit(job, answer).unwrap()
-    };
-    let pending = [10, 10, 20, 20].map(of_shape);
+    })
+}
+
+/// Queues a request of one row, which shares batches with rows of the same length.
+fn submit_row(queue: &Arc<Scheduler>, bytes: usize) -> Pending {
+    let shape = Shape::new(vec![1, i64::try_from(bytes).unwrap()]).unwrap();
+    let tensor = Tensor::new("x", DataType::Uint8, shape, vec![7; bytes]).unwrap();
+    let (job, answer) = Job::of(vec![Some(tensor)]);
+    queue.submit(job, answer).unwrap()
+}
+
+#[test]
+fn no_more_is_asked_for_at_once_than_may_come_back() {
+    for (max_bytes, wanted) in [(20, vec![1, 2]), (19, vec![1])] {
+        let queue = queue_of(&dynamic(), max_bytes);
+        let pending = [30, 10, 10].map(|bytes| submit_row(&queue, bytes));
+        let _cargo = [1, 2].map(|ticket| park(&queue, ticket));
+        assert_eq!(queue.next(0).unwrap().len(), 1);
+        // The other two make a full batch.
+        let decision = queue.lock().take(Instant::now());
+        assert!(matches!(decision, Decision::Absent { needed, .. } if needed == wanted));
+        assert_eq!(queue.first_away(0), wanted);
+        drop(pending);
+    }
+}
+
+#[test]
+fn an_older_batch_that_is_overtaken_is_asked_for() {
+    let queue = queue_of(&dynamic(), u64::MAX);
+    let pending = [10, 10, 20, 20].map(|bytes| submit_row(&queue, bytes));
     let cargo = park(&queue, 1);
     assert!(queue.first_away(1).is_empty(), "it is beyond the horizon");
     let rows =
@@ -117,6 +139,25 @@ fn an_older_batch_that_is_overtaken_is_asked_for() {
     assert_eq!(queue.first_away(1), [1]);
     queue.put(1, cargo, None);
     assert_eq!(rows(queue.next(0)), 10);
+    drop(pending);
+}
+
+#[test]
+fn what_comes_back_wakes_an_instance_only_where_it_was_missed() {
+    let queue = queue();
+    let pending = [(); 2].map(|()| submit(&queue, &[10], None));
+    let first = park(&queue, 0);
+    let last = queue.lift(1).unwrap();
+    let decision = queue.lock().take(Instant::now());
+    assert!(matches!(decision, Decision::Absent { .. }));
+    let woken = || queue.lock().waiters.wake_one() == Wake::Nobody;
+    queue.lock().waiters.sleep();
+    queue.put(1, last, None);
+    assert!(!woken(), "the first is not here yet");
+    queue.lock().waiters.get_up();
+    queue.lock().waiters.sleep();
+    queue.put(0, first, None);
+    assert!(woken());
     drop(pending);
 }
 

@@ -1,5 +1,7 @@
 //! A request in the queue, with its tensors or without.
 
+use std::cell::Cell;
+
 use super::Ticket;
 use crate::{
     parking::{Cargo, Parking, Stowed},
@@ -13,6 +15,8 @@ pub(super) struct Queued {
     /// Without inputs and permit while they are not here.
     pub(super) job: Box<Job>,
     tensors: Tensors,
+    /// A batch would have run, if this had been here.
+    missed: Cell<bool>,
 }
 
 /// Where the inputs are.
@@ -33,17 +37,23 @@ impl Queued {
             ticket,
             job,
             tensors,
+            missed: Cell::new(false),
         }
     }
 
-    /// Returns whether it can run.
+    /// Returns whether it can run, for a batch that is due. If not, that is noted until it is
+    /// [put](Self::put) back: whoever asked may sleep until then.
     pub(super) fn is_here(&self) -> bool {
-        matches!(self.tensors, Tensors::Here)
+        let is_here = matches!(self.tensors, Tensors::Here);
+        if !is_here {
+            self.missed.set(true);
+        }
+        is_here
     }
 
     /// Takes the inputs out of memory's hands, where they are there.
     pub(super) fn lift(&mut self) -> Option<Cargo> {
-        if !self.is_here() {
+        if !matches!(self.tensors, Tensors::Here) {
             return None;
         }
         self.tensors = Tensors::Moving;
@@ -69,12 +79,14 @@ impl Queued {
         self.tensors = Tensors::Away(stowed);
     }
 
-    /// Puts the inputs back, after `parking` on disk, if it was there.
-    pub(super) fn put(&mut self, cargo: Cargo, parking: Option<Parking>) {
+    /// Puts the inputs back, after `parking` on disk, if it was there. Returns whether a batch has missed
+    /// them.
+    pub(super) fn put(&mut self, cargo: Cargo, parking: Option<Parking>) -> bool {
         self.tensors = Tensors::Here;
         self.job.inputs = cargo.inputs;
         self.job.permit = cargo.permit;
         let parked = &mut self.job.timings.parked;
         *parked = parking.map(|parking| parking.after(*parked)).or(*parked);
+        self.missed.take()
     }
 }

@@ -7,10 +7,11 @@
 //!
 //! Invariants: requests of one sequence come out in order of arrival and all from one slot, and a
 //! slot never serves two sequences at a time; each request comes out with the start that it follows,
-//! also where the request that brought the start was taken out before.
+//! also where the request that brought the start was taken out before. Nothing takes time in the number
+//! of sequences that wait for a slot.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -23,10 +24,22 @@ use crate::request::Life;
 #[derive(Debug)]
 pub struct Sequences<T> {
     slots: Vec<Option<Sequence<T>>>,
-    backlog: VecDeque<Sequence<T>>,
+    /// Those that wait for a slot, in line.
+    backlog: BTreeMap<u64, Sequence<T>>,
+    /// The end of that line.
+    last: u64,
+    places: HashMap<SequenceId, Place>,
+    /// The sequences of the requests that wait.
+    tickets: HashMap<Ticket, SequenceId>,
     max_idle: Duration,
     next: Ticket,
-    len: usize,
+}
+
+/// Where a sequence is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Slot(usize),
+    Backlog(u64),
 }
 
 #[derive(Debug)]
@@ -73,21 +86,23 @@ impl<T> Sequences<T> {
     pub fn new(slots: usize, max_idle: Duration) -> Self {
         Self {
             slots: (0..slots).map(|_| None).collect(),
-            backlog: VecDeque::new(),
+            backlog: BTreeMap::new(),
+            last: 0,
+            places: HashMap::new(),
+            tickets: HashMap::new(),
             max_idle,
             next: 0,
-            len: 0,
         }
     }
 
     /// Returns how many requests wait.
     pub fn len(&self) -> usize {
-        self.len
+        self.tickets.len()
     }
 
     /// Returns whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.tickets.is_empty()
     }
 
     /// Takes in a request.
@@ -102,18 +117,13 @@ impl<T> Sequences<T> {
     ) -> Result<Ticket, UnknownSequence<T>> {
         self.expire(now);
         let ticket = self.next;
-        let open = self
-            .slots
-            .iter_mut()
-            .flatten()
-            .chain(&mut self.backlog)
-            .find(|sequence| sequence.id == control.id);
+        let id = control.id.clone();
         let item = |life, value| Item {
             end: control.end,
             life,
             value,
         };
-        match open {
+        match self.get_mut(&id) {
             Some(sequence) if sequence.is_over() && !control.start => {
                 return Err(UnknownSequence(value));
             }
@@ -124,7 +134,7 @@ impl<T> Sequences<T> {
                 sequence.items.insert(ticket, item(sequence.life, value));
                 sequence.active = now;
             }
-            None if control.start => self.backlog.push_back(Sequence {
+            None if control.start => self.queue(Sequence {
                 id: control.id,
                 life: ticket,
                 items: BTreeMap::from([(ticket, item(ticket, value))]),
@@ -133,8 +143,8 @@ impl<T> Sequences<T> {
             }),
             None => return Err(UnknownSequence(value)),
         }
+        self.tickets.insert(ticket, id);
         self.next += 1;
-        self.len += 1;
         self.fill();
         Ok(ticket)
     }
@@ -142,20 +152,23 @@ impl<T> Sequences<T> {
     /// Takes a request out, if it still waits. A sequence without a slot whose only request goes this
     /// way is over.
     pub fn remove(&mut self, ticket: Ticket) -> Option<T> {
-        let item = self
-            .slots
-            .iter_mut()
-            .flatten()
-            .chain(&mut self.backlog)
-            .find_map(|sequence| sequence.items.remove(&ticket))?;
-        self.len -= 1;
-        self.backlog.retain(|sequence| !sequence.items.is_empty());
+        let id = self.tickets.remove(&ticket)?;
+        let sequence = self.get_mut(&id)?;
+        let item = sequence.items.remove(&ticket)?;
+        let is_empty = sequence.items.is_empty();
+        if let Some(Place::Backlog(at)) = self.places.get(&id).copied()
+            && is_empty
+        {
+            self.backlog.remove(&at);
+            self.places.remove(&id);
+        }
         Some(item.value)
     }
 
     /// Takes all requests out, in order of arrival.
     pub fn into_values(self) -> Vec<T> {
-        let open = self.slots.into_iter().flatten().chain(self.backlog);
+        let open = self.slots.into_iter().flatten();
+        let open = open.chain(self.backlog.into_values());
         let items: BTreeMap<Ticket, Item<T>> = open.flat_map(|sequence| sequence.items).collect();
         items.into_values().map(|item| item.value).collect()
     }
@@ -165,19 +178,19 @@ impl<T> Sequences<T> {
     pub fn poll(&mut self, slot: usize, now: Instant) -> Decision<(Life, T)> {
         self.expire(now);
         if let Some(sequence) = self.slots.get_mut(slot).and_then(Option::as_mut)
-            && let Some((_, item)) = sequence.items.pop_first()
+            && let Some((ticket, item)) = sequence.items.pop_first()
         {
             sequence.active = now;
             sequence.running.push(item.life);
-            self.len -= 1;
+            self.tickets.remove(&ticket);
             if item.end {
                 // Requests after the end belong to the sequence's next life.
-                let mut rest = self.slots[slot].take();
-                if let Some(rest) = &mut rest {
+                if let Some(mut rest) = self.vacate(slot)
+                    && !rest.items.is_empty()
+                {
                     rest.running.clear();
+                    self.queue(rest);
                 }
-                self.backlog
-                    .extend(rest.filter(|rest| !rest.items.is_empty()));
                 self.fill();
             }
             return Decision::Ready(vec![(item.life, item.value)]);
@@ -195,16 +208,17 @@ impl<T> Sequences<T> {
 
     /// Returns the life of an open sequence's latest request.
     pub fn life(&self, id: &SequenceId) -> Option<Life> {
-        let mut open = self.slots.iter().flatten().chain(&self.backlog);
-        let found = open.find(|sequence| sequence.id == *id);
-        found.map(|sequence| sequence.life)
+        let sequence = match self.places.get(id)? {
+            Place::Slot(at) => self.slots[*at].as_ref(),
+            Place::Backlog(at) => self.backlog.get(at),
+        };
+        Some(sequence?.life)
     }
 
     /// Notes that a request that was taken is done with: its sequence may be idle from here on. One of
     /// the same id that began after its end is another. Returns whether one waits for a slot.
     pub fn settle(&mut self, id: &SequenceId, life: Life, now: Instant) -> bool {
-        let mut open = self.slots.iter_mut().flatten();
-        if let Some(sequence) = open.find(|sequence| sequence.id == *id)
+        if let Some(sequence) = self.get_mut(id)
             && let Some(at) = sequence.running.iter().position(|one| *one == life)
         {
             sequence.running.swap_remove(at);
@@ -215,33 +229,55 @@ impl<T> Sequences<T> {
 
     /// Ends all sequences of which nothing waits.
     pub fn end_idle(&mut self) {
-        for slot in &mut self.slots {
-            if slot
-                .as_ref()
-                .is_some_and(|sequence| sequence.items.is_empty())
-            {
-                *slot = None;
-            }
-        }
-        self.fill();
+        self.end(|sequence| sequence.items.is_empty());
     }
 
     /// Ends sequences that were idle for too long.
     fn expire(&mut self, now: Instant) {
-        for slot in &mut self.slots {
-            if slot.as_ref().is_some_and(|sequence| {
-                sequence.is_idle() && now >= sequence.active + self.max_idle
-            }) {
-                *slot = None;
+        let max_idle = self.max_idle;
+        self.end(|sequence| sequence.is_idle() && now >= sequence.active + max_idle);
+    }
+
+    /// Ends those that have a slot and `are_over`, and gives the slots away.
+    fn end(&mut self, are_over: impl Fn(&Sequence<T>) -> bool) {
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].as_ref().is_some_and(&are_over) {
+                self.vacate(slot);
             }
         }
         self.fill();
     }
 
+    fn get_mut(&mut self, id: &SequenceId) -> Option<&mut Sequence<T>> {
+        match self.places.get(id)? {
+            Place::Slot(at) => self.slots[*at].as_mut(),
+            Place::Backlog(at) => self.backlog.get_mut(at),
+        }
+    }
+
+    /// Has a sequence wait for a slot behind all others.
+    fn queue(&mut self, sequence: Sequence<T>) {
+        let place = Place::Backlog(self.last);
+        self.places.insert(sequence.id.clone(), place);
+        self.backlog.insert(self.last, sequence);
+        self.last += 1;
+    }
+
+    fn vacate(&mut self, slot: usize) -> Option<Sequence<T>> {
+        let sequence = self.slots[slot].take()?;
+        self.places.remove(&sequence.id);
+        Some(sequence)
+    }
+
     /// Gives free slots to the sequences that wait longest.
     fn fill(&mut self) {
-        for slot in self.slots.iter_mut().filter(|slot| slot.is_none()) {
-            *slot = self.backlog.pop_front();
+        let slots = self.slots.iter_mut().enumerate();
+        for (at, slot) in slots.filter(|(_, slot)| slot.is_none()) {
+            let Some((_, sequence)) = self.backlog.pop_first() else {
+                return;
+            };
+            self.places.insert(sequence.id.clone(), Place::Slot(at));
+            *slot = Some(sequence);
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -153,6 +155,151 @@ proptest! {
                 expected.entry(id).or_default().push_back((id, number));
             }
             prop_assert_eq!(sequences.len(), expected.values().map(VecDeque::len).sum::<usize>());
+        }
+    }
+}
+
+#[test]
+fn many_sequences_take_no_longer_each_than_few() {
+    const SEQUENCES: u64 = 16_384;
+    let (began, now) = (Instant::now(), Instant::now());
+    let mut sequences = Sequences::new(2, IDLE);
+    for id in 0..SEQUENCES {
+        assert_eq!(sequences.push(now, control(id, true, false), id), Ok(id));
+        assert_eq!(sequences.life(&SequenceId::Number(id)), Some(id));
+    }
+    for ticket in (0..SEQUENCES).rev() {
+        assert_eq!(sequences.remove(ticket), Some(ticket));
+    }
+    assert!(sequences.is_empty() && sequences.backlog.is_empty());
+    assert_eq!(sequences.places.len(), 2, "those with a slot keep it");
+    // It takes well under a second; looking at each sequence each time takes far longer.
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+/// The sequences of a model, in lists that are searched.
+struct Lists {
+    slots: Vec<Option<Sequence<Ticket>>>,
+    backlog: VecDeque<Sequence<Ticket>>,
+    next: Ticket,
+}
+
+impl Lists {
+    fn open(&mut self) -> impl Iterator<Item = &mut Sequence<Ticket>> {
+        self.slots.iter_mut().flatten().chain(&mut self.backlog)
+    }
+
+    fn tidy(&mut self, now: Instant) {
+        self.backlog.retain(|sequence| !sequence.items.is_empty());
+        for slot in &mut self.slots {
+            slot.take_if(|one| one.is_idle() && now >= one.active + IDLE);
+            if slot.is_none() {
+                *slot = self.backlog.pop_front();
+            }
+        }
+    }
+
+    fn push(
+        &mut self,
+        now: Instant,
+        control: SequenceControl,
+    ) -> Result<Ticket, UnknownSequence<Ticket>> {
+        self.tidy(now);
+        let ticket = self.next;
+        let place = self.open().position(|one| one.id == control.id);
+        let is_over = self.open().any(|one| one.id == control.id && one.is_over());
+        if !control.start && (place.is_none() || is_over) {
+            return Err(UnknownSequence(ticket));
+        }
+        if place.is_none() {
+            self.backlog.push_back(Sequence {
+                id: control.id.clone(),
+                life: ticket,
+                items: BTreeMap::new(),
+                running: Vec::new(),
+                active: now,
+            });
+        }
+        let found = self.open().find(|one| one.id == control.id);
+        let sequence = found.unwrap();
+        if control.start {
+            sequence.life = ticket;
+        }
+        let (end, life, value) = (control.end, sequence.life, ticket);
+        sequence.items.insert(ticket, Item { end, life, value });
+        sequence.active = now;
+        self.next += 1;
+        self.tidy(now);
+        Ok(ticket)
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Ticket> {
+        let item = self.open().find_map(|one| one.items.remove(&ticket));
+        self.backlog.retain(|sequence| !sequence.items.is_empty());
+        Some(item?.value)
+    }
+
+    fn poll(&mut self, slot: usize, now: Instant) -> Option<(Life, Ticket)> {
+        self.tidy(now);
+        let sequence = self.slots[slot].as_mut()?;
+        let (ticket, item) = sequence.items.pop_first()?;
+        sequence.active = now;
+        sequence.running.push(item.life);
+        if item.end {
+            sequence.running.clear();
+            self.backlog.extend(self.slots[slot].take());
+            self.tidy(now);
+        }
+        Some((item.life, ticket))
+    }
+
+    fn settle(&mut self, id: &SequenceId, life: Life, now: Instant) {
+        if let Some(sequence) = self.slots.iter_mut().flatten().find(|one| one.id == *id)
+            && let Some(at) = sequence.running.iter().position(|one| *one == life)
+        {
+            sequence.running.swap_remove(at);
+            sequence.active = now;
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn they_do_as_lists_that_are_searched_do(
+        steps in proptest::collection::vec((0u8..10, 0u64..30, 0u64..6, 0usize..2), 0..150),
+    ) {
+        let mut now = Instant::now();
+        let mut sequences = Sequences::new(2, IDLE);
+        let slots = vec![None, None];
+        let mut lists = Lists { slots, backlog: VecDeque::new(), next: 0 };
+        for (kind, number, id, slot) in steps {
+            match kind {
+                0..4 => {
+                    let control = control(id, number % 3 != 0, number % 5 == 0);
+                    let value = lists.next;
+                    let expected = lists.push(now, control.clone());
+                    prop_assert_eq!(sequences.push(now, control, value), expected);
+                }
+                4 | 5 => prop_assert_eq!(sequences.remove(number), lists.remove(number)),
+                6 | 7 => {
+                    let expected = lists.poll(slot, now);
+                    prop_assert_eq!(next(&mut sequences, slot, now), expected);
+                }
+                8 => {
+                    let id = SequenceId::Number(id);
+                    let is_due = sequences.settle(&id, number, now);
+                    lists.settle(&id, number, now);
+                    prop_assert_eq!(is_due, !lists.backlog.is_empty());
+                }
+                _ => now += IDLE / 2,
+            }
+            let waiting: usize = lists.open().map(|one| one.items.len()).sum();
+            prop_assert_eq!(sequences.len(), waiting);
+            for id in 0..6 {
+                let id = SequenceId::Number(id);
+                let life = lists.open().find(|one| one.id == id).map(|one| one.life);
+                prop_assert_eq!(sequences.life(&id), life);
+            }
         }
     }
 }

@@ -90,11 +90,12 @@ impl Whereabouts {
         !self.away.is_empty()
     }
 
-    /// Returns the request in memory that runs last, unless it is within `horizon` bytes of the head,
-    /// or is waited for.
+    /// Returns the request in memory that runs last, of those that are not within `horizon` bytes of the
+    /// head, nor waited for.
     pub(super) fn last_here(&self, horizon: u64) -> Option<Ticket> {
-        let last = *self.here.last()?;
-        (!self.is_near(last, horizon)).then_some(last)
+        let far = self.here.iter().rev().copied();
+        let mut far = far.take_while(|ticket| self.bytes_before(*ticket) >= horizon);
+        far.find(|ticket| !self.awaited.contains(ticket))
     }
 
     /// Returns the requests on disk that are waited for or within `horizon` bytes of the head, the one
@@ -112,10 +113,6 @@ impl Whereabouts {
     /// Notes that an instance waits for these.
     pub(super) fn wait_for(&mut self, needed: impl IntoIterator<Item = Ticket>) {
         self.awaited = needed.into_iter().collect();
-    }
-
-    fn is_near(&self, ticket: Ticket, horizon: u64) -> bool {
-        self.awaited.contains(&ticket) || self.bytes_before(ticket) < horizon
     }
 
     /// Returns how many bytes are before a request. Those that left the queue from between count, until
@@ -182,6 +179,15 @@ mod tests {
         assert_eq!(whereabouts.last_here(10), None);
         whereabouts.wait_for([]);
         assert_eq!(whereabouts.last_here(10), Some(3));
+    }
+
+    #[test]
+    fn what_is_before_one_that_is_waited_for_may_go() {
+        let mut whereabouts = of(&[10, 10, 10, 10]);
+        whereabouts.set(0, Place::Away);
+        whereabouts.wait_for([0, 3]);
+        assert_eq!(whereabouts.last_here(10), Some(2));
+        assert_eq!(whereabouts.last_here(21), None, "it is near");
     }
 
     proptest! {

@@ -142,6 +142,27 @@ impl Store {
             .collect()
     }
 
+    /// Takes tensors to be written as [`offload_all`](Self::offload_all) does, but all of them or none:
+    /// of those that are refused nothing has been read, so that who shares their memory may write to it.
+    ///
+    /// # Errors
+    /// There is no room for all of them. They come back with the error.
+    pub fn offload_together(&self, all: Vec<Data>) -> Result<Vec<Parked>, (Error, Vec<Data>)> {
+        let now = Instant::now();
+        let never = self.bounds.exceeded(all.iter().map(Data::len));
+        let taken = self.shared.with(|core| {
+            match core.check(all.iter().map(Data::len), never.as_ref(), now) {
+                Ok(()) => {
+                    let take = |data: Data| (data.len(), core.take(data));
+                    Ok(all.into_iter().map(take).collect::<Vec<_>>())
+                }
+                Err(error) => Err((error, all)),
+            }
+        })?;
+        let parked = taken.into_iter().map(|(len, id)| self.parked(id, len));
+        Ok(parked.collect())
+    }
+
     /// Brings a tensor back and frees its place. It starts at once; the memory is leased when it is
     /// its turn. What is not written yet comes back from memory.
     ///

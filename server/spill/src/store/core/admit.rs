@@ -16,6 +16,31 @@ use crate::{
 
 use super::{Core, Read};
 
+/// What is asked for in one go.
+struct Asked {
+    bytes: u64,
+    /// Each tensor rounded up to whole blocks.
+    padded_bytes: u64,
+    /// Tensors that are not empty.
+    items: usize,
+}
+
+impl Asked {
+    fn of(lens: impl IntoIterator<Item = usize>) -> Self {
+        let mut asked = Self {
+            bytes: 0,
+            padded_bytes: 0,
+            items: 0,
+        };
+        for len in lens.into_iter().filter(|len| *len > 0) {
+            asked.bytes += len as u64;
+            asked.padded_bytes += padded(len) as u64;
+            asked.items += 1;
+        }
+        asked
+    }
+}
+
 impl Core {
     /// Takes a tensor; returns what it is known by. If it is refused, then as `never` says where that
     /// says more.
@@ -25,19 +50,38 @@ impl Core {
         never: Option<&Error>,
         now: Instant,
     ) -> Result<u64, Refused> {
-        if let Err(error) = self.admits(data.len(), now) {
+        match self.check([data.len()], never, now) {
+            Ok(()) => Ok(self.take(data)),
+            Err(error) => Err(Refused { error, data }),
+        }
+    }
+
+    /// Returns whether tensors of these lengths may be [taken](Self::take) all. If not, then with
+    /// `never` where that says more.
+    pub(in crate::store) fn check(
+        &mut self,
+        lens: impl IntoIterator<Item = usize>,
+        never: Option<&Error>,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let admitted = self.admits(&Asked::of(lens), now);
+        admitted.map_err(|error| {
             let never = never.filter(|never| says_more(never, &error));
             let error = never.cloned().unwrap_or(error);
             self.counters.errors.count(&error);
-            return Err(Refused { error, data });
-        }
+            error
+        })
+    }
+
+    /// Takes a tensor for which there is room; returns what it is known by.
+    pub(in crate::store) fn take(&mut self, data: Data) -> u64 {
         let home = self.next_dir % self.disks.len();
         let (id, entry) = (self.id(), Entry::new(data, home));
         let len = entry.len;
         self.entries.insert(id, entry);
         self.parked += 1;
         if len == 0 {
-            return Ok(id);
+            return id;
         }
         self.unsettled.insert(id);
         self.queued_bytes += len as u64;
@@ -53,11 +97,11 @@ impl Core {
             };
             self.enqueue(part);
         }
-        Ok(id)
+        id
     }
 
-    fn admits(&self, len: usize, now: Instant) -> Result<(), Error> {
-        let asked_bytes = padded(len) as u64;
+    fn admits(&self, asked: &Asked, now: Instant) -> Result<(), Error> {
+        let asked_bytes = asked.padded_bytes;
         let left_bytes = self.config.capacity_bytes.saturating_sub(self.used_bytes);
         let usable = || self.disks.iter().filter(|disk| disk.health.out().is_none());
         let device_bytes: u64 = usable().map(|disk| disk.writable_bytes(now)).sum();
@@ -82,11 +126,11 @@ impl Core {
                 left_bytes: device_bytes,
             });
         }
-        self.admits_to_queue(len)
+        self.admits_to_queue(asked)
     }
 
     /// What no disk took is in memory as what waits is, so that it counts against the same bound.
-    fn admits_to_queue(&self, len: usize) -> Result<(), Error> {
+    fn admits_to_queue(&self, asked: &Asked) -> Result<(), Error> {
         let (queued_bytes, queued_items) = (self.queued_bytes, self.unsettled.len());
         let left_bytes = self
             .config
@@ -95,13 +139,15 @@ impl Core {
         if self.kept_bytes > 0 && left_bytes == 0 {
             return Err(Error::Full {
                 what: Limit::Device,
-                asked_bytes: padded(len) as u64,
+                asked_bytes: asked.padded_bytes,
                 left_bytes,
             });
         }
-        let too_long = queued_bytes + len as u64 > left_bytes;
-        let too_many = queued_items >= self.config.write_queue_items;
-        if queued_items > 0 && (too_long || too_many) {
+        let too_long = queued_bytes + asked.bytes > left_bytes;
+        let too_many = queued_items + asked.items.max(1) > self.config.write_queue_items;
+        // One that waits alone may be longer.
+        let waits_alone = queued_items == 0 && asked.items <= 1;
+        if !waits_alone && (too_long || too_many) {
             return Err(Error::QueueFull {
                 queued_bytes,
                 queued_items,

@@ -11,6 +11,7 @@ on_each_engine!(
     tensors_that_never_fit_the_queue_together_are_too_large,
     tensors_that_fit_an_empty_queue_are_not,
     a_tensor_longer_than_the_store_is_too_large,
+    tensors_that_go_together_are_all_taken_or_none_is_started,
 );
 
 fn narrow(choice: Choice) -> Rig {
@@ -75,5 +76,34 @@ fn a_tensor_longer_than_the_store_is_too_large(choice: Choice) {
     let refused = rig.store.offload(vec![1]).unwrap_err();
     assert!(matches!(refused.error, Error::Full { .. }), "for now");
     drop(alone);
+    rig.finish();
+}
+
+fn tensors_that_go_together_are_all_taken_or_none_is_started(choice: Choice) {
+    let rig = narrow(choice);
+    let gate = rig.controls[0].gate();
+    let held = Fault::Hold(Until::Open(gate.clone()));
+    rig.controls[0].set(plan::each(Direction::Write, held));
+    let together = |lens: [usize; 2]| {
+        let all = lens.map(|len| Data::from(vec![1; len])).into();
+        rig.store.offload_together(all)
+    };
+    let first = together([40_000, 1]).unwrap();
+    eventually(|| rig.controls[0].counts().held > 0);
+    let before = rig.store.stats();
+    let (error, all) = together([40_000, 40_000]).unwrap_err();
+    assert_eq!(error.kind(), "queue_full");
+    let lens: Vec<usize> = all.iter().map(Data::len).collect();
+    assert_eq!(lens, [40_000, 40_000]);
+    let (error, _) = together([40_000, 80_000]).unwrap_err();
+    assert_eq!(error.kind(), "too_large");
+    let after = rig.store.stats();
+    let held = |stats: &crate::stats::Stats| (stats.parked, stats.queued_items, stats.queued_bytes);
+    assert_eq!(held(&before), (2, 2, 40_001));
+    assert_eq!(held(&after), held(&before));
+    let second = together([40_000, 19_999]).unwrap();
+    assert_eq!(rig.store.stats().queued_bytes, 100_000);
+    gate.open();
+    drop((first, second));
     rig.finish();
 }

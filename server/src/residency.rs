@@ -71,6 +71,8 @@ struct State {
     roster: Roster,
     /// By their numbers on the roster.
     models: Vec<Weak<dyn Resident>>,
+    /// Why each did not come the last time.
+    reasons: Vec<String>,
     closed: bool,
     peak: u64,
 }
@@ -95,6 +97,7 @@ impl Residency {
                 state: Mutex::new(State {
                     roster: Roster::new(budget, turn),
                     models: Vec::new(),
+                    reasons: Vec::new(),
                     closed: false,
                     peak: 0,
                 }),
@@ -120,6 +123,7 @@ impl Residency {
             let mut state = self.shared.lock();
             let id = state.roster.admit(bytes, Instant::now())?;
             state.models.push(model);
+            state.reasons.push(String::new());
             id
         };
         self.shared.settle();
@@ -216,8 +220,8 @@ impl Shared {
         let model = state.models[id].upgrade();
         drop(state);
         let note: fn(&mut Roster, Id, Instant) = match (&model, step) {
-            (Some(model), Step::BringIn(_)) if bring_in(&**model) => Roster::came,
-            (Some(model), Step::Look(_)) if model.looks_well() => Roster::looks_well,
+            (Some(model), Step::BringIn(_)) if self.bring_in(id, &**model) => Roster::came,
+            (Some(model), Step::Look(_)) if self.looks_well(id, &**model) => Roster::looks_well,
             (Some(model), Step::BringIn(_) | Step::Look(_)) if !model.is_lost() => Roster::failed,
             (Some(model), Step::Evict(_)) => {
                 if catch_unwind(AssertUnwindSafe(|| model.leave())).is_err() {
@@ -236,6 +240,32 @@ impl Shared {
             state.roster.give_up(None);
         }
         state
+    }
+
+    /// Brings a model in. Returns whether that succeeded; else its requests are answered.
+    fn bring_in(&self, id: Id, model: &dyn Resident) -> bool {
+        let came = catch_unwind(AssertUnwindSafe(|| model.come()));
+        let came = came.unwrap_or_else(|_| Err("loading it panicked; see the log".to_owned()));
+        let Err(reason) = came else {
+            return true;
+        };
+        model.refuse(&reason);
+        self.lock().reasons[id] = reason;
+        false
+    }
+
+    /// Returns whether a model that did not come might now; else its requests are answered as then.
+    fn looks_well(&self, id: Id, model: &dyn Resident) -> bool {
+        if model.looks_well() {
+            return true;
+        }
+        let state = self.lock();
+        let reason = state.roster.awaits(id).then(|| state.reasons[id].clone());
+        drop(state);
+        if let Some(reason) = reason {
+            model.refuse(&reason);
+        }
+        false
     }
 
     fn wait<'a>(
@@ -269,16 +299,6 @@ impl Shared {
     }
 }
 
-/// Brings a model in. Returns whether that succeeded; else its requests are answered.
-fn bring_in(model: &dyn Resident) -> bool {
-    let came = catch_unwind(AssertUnwindSafe(|| model.come()));
-    let came = came.unwrap_or_else(|_| Err("loading it panicked; see the log".to_owned()));
-    if let Err(reason) = &came {
-        model.refuse(reason);
-    }
-    came.is_ok()
-}
-
 /// A model's place on the roster.
 #[derive(Debug)]
 pub struct Member {
@@ -287,6 +307,12 @@ pub struct Member {
 }
 
 impl Member {
+    /// Returns whether the model can be tried now, if it did not come: there is room, or others may go for
+    /// it. A request to it waits until then.
+    pub fn may_be_tried(&self, now: Instant) -> bool {
+        self.shared.lock().roster.may_be_tried(self.id, now)
+    }
+
     /// Says that a request to the model is there, which must be queued after this.
     pub fn lease(&self) -> Lease {
         let mut state = self.shared.lock();

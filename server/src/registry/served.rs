@@ -96,7 +96,13 @@ impl Served {
         let visits = lock(&self.visits);
         let failed = visits.failed.as_ref();
         let is_due = failed.is_some_and(|(at, _)| now.duration_since(*at) >= RETRY_AFTER);
-        is_due && self.scheduler.failure().is_none()
+        drop(visits);
+        let comes = || {
+            self.member
+                .get()
+                .is_some_and(|member| member.may_be_tried(now))
+        };
+        is_due && self.scheduler.failure().is_none() && comes()
     }
 
     /// Says that a request is there, which must be queued after this and hold the lease until it is

@@ -6,8 +6,9 @@
 //! and what is queued waits for its return. So no model waits for ever behind busy ones.
 //!
 //! A model that did not come is tried again after a while also without a request, so that who sends none
-//! while it is not ready finds it ready in the end. For that only idle ones go, once nobody else waits and
-//! a look has shown that it may succeed.
+//! while it is not ready finds it ready in the end. For that only idle ones go, once nobody else waits.
+//! Whoever waits for it, nobody goes before a look has shown that it may succeed; and where it looked well
+//! and did not come all the same, nobody goes before the pause is over.
 //!
 //! Invariants: what is brought in fits the budget; a model with requests goes after a turn only; a
 //! model is not on its way in and out at a time, and only one is on its way.
@@ -82,6 +83,8 @@ struct Member {
 struct Failed {
     again: Instant,
     pause: Duration,
+    /// Before this nobody goes for it.
+    evicts: Instant,
     /// A look has shown that it may come.
     looks_well: bool,
 }
@@ -167,16 +170,16 @@ impl Roster {
 
     /// Returns what is to be done next, and takes it as begun.
     pub fn step(&mut self, now: Instant) -> Step {
-        let awaited = self.awaited();
+        let awaited = self.first_in_line(now);
         let due = awaited.is_none().then(|| self.due(now)).flatten();
-        if let Some((id, _)) = due
+        let next = awaited.or(due);
+        if let Some((id, _)) = next
             && self.members[id]
                 .failed
                 .is_some_and(|failed| !failed.looks_well)
         {
             return Step::Look(id);
         }
-        let next = awaited.or(due);
         let needed = next.map_or(0, |(id, _)| self.members[id].bytes);
         match (next, self.has_room(self.bytes(), needed)) {
             (None, true) => Step::Wait(self.next_due(now)),
@@ -202,24 +205,33 @@ impl Roster {
         };
     }
 
-    /// Notes that a model did not come. It is tried again while a request waits; else after a pause,
-    /// which is longer each time.
+    /// Notes that a model did not come, or does not look well. It is tried again while a request waits,
+    /// behind others; else after a pause, which is longer each time.
     pub fn failed(&mut self, id: Id, now: Instant) {
-        let member = &mut self.members[id];
-        if member.place == Place::Coming {
+        let place = self.members[id].place;
+        let was_tried = place == Place::Coming;
+        if was_tried || matches!(place, Place::Awaited(..)) {
             self.left(id, now);
         }
         let failed = &mut self.members[id].failed;
-        let pause = match *failed {
+        let (again, pause) = match *failed {
             // A request had it tried meanwhile.
-            Some(Failed { again, .. }) if now < again => return,
-            Some(Failed { pause, .. }) => (2 * pause).min(*PAUSES.end()),
-            None => *PAUSES.start(),
+            Some(Failed { again, pause, .. }) if now < again => (again, pause),
+            before => {
+                let longer = |before: Failed| (2 * before.pause).min(*PAUSES.end());
+                let pause = before.map_or(*PAUSES.start(), longer);
+                (now + pause, pause)
+            }
         };
-        let again = now + pause;
+        let evicts = match *failed {
+            // Nobody has gone for a look.
+            Some(Failed { evicts, .. }) if !was_tried => evicts,
+            _ => again,
+        };
         *failed = Some(Failed {
             again,
             pause,
+            evicts,
             looks_well: false,
         });
     }
@@ -264,7 +276,19 @@ impl Roster {
 
     /// Returns whether a request waits for a model.
     pub fn is_awaited(&self) -> bool {
-        self.awaited().is_some()
+        self.awaited().next().is_some()
+    }
+
+    /// Returns whether a request waits for this model.
+    pub fn awaits(&self, id: Id) -> bool {
+        matches!(self.members[id].place, Place::Awaited(..))
+    }
+
+    /// Returns whether a model can be tried now, of those that did not come: there is room, or others may
+    /// go for it.
+    pub fn may_be_tried(&self, id: Id, now: Instant) -> bool {
+        let Member { bytes, failed, .. } = self.members[id];
+        failed.is_none_or(|failed| failed.evicts <= now) || self.has_room(self.bytes(), bytes)
     }
 
     /// Returns whether a model is to come once there is room.
@@ -279,13 +303,19 @@ impl Roster {
         self.pinned + held.map(|member| member.bytes).sum::<u64>()
     }
 
-    /// Returns the model that waits for longest, and since when.
-    fn awaited(&self) -> Option<(Id, Instant)> {
+    /// Returns the models with requests that wait: in which order, which, and since when.
+    fn awaited(&self) -> impl Iterator<Item = (u64, Id, Instant)> {
         let members = self.members.iter().enumerate();
-        let awaited = members.filter_map(|(id, member)| match member.place {
+        members.filter_map(|(id, member)| match member.place {
             Place::Awaited(order, since) => Some((order, id, since)),
             _ => None,
-        });
+        })
+    }
+
+    /// Returns the model that waits for longest, and since when, of those that may be tried.
+    fn first_in_line(&self, now: Instant) -> Option<(Id, Instant)> {
+        let awaited = self.awaited();
+        let awaited = awaited.filter(|(_, id, _)| self.may_be_tried(*id, now));
         awaited.min().map(|(_, id, since)| (id, since))
     }
 

@@ -133,7 +133,7 @@ fn what_did_not_come_is_tried_again_behind_those_that_wait() {
 
 /// Fails to bring a model in.
 fn fail(roster: &mut Roster, id: Id, now: Instant) {
-    if roster.awaited().is_none() {
+    if roster.members[id].failed.is_some() {
         assert_eq!(roster.step(now), Step::Look(id));
         roster.looks_well(id, now);
     }
@@ -220,6 +220,81 @@ fn nobody_goes_for_a_model_that_does_not_look_well() {
     assert!(roster.since(0).is_some());
     let swap = [Step::Evict(0), Step::BringIn(1)];
     assert_eq!(settle(&mut roster, now), swap);
+}
+
+/// Makes two models of which one fits. The second did not come, and the first is in memory, idle.
+fn one_that_did_not_come(start: Instant) -> Roster {
+    let mut roster = of(2, 1, start);
+    roster.acquire(1, start);
+    assert_eq!(roster.step(start), Step::Evict(0));
+    roster.left(0, start);
+    fail(&mut roster, 1, start);
+    roster.release(1);
+    roster.acquire(0, start);
+    assert_eq!(settle(&mut roster, start), [Step::BringIn(0)]);
+    roster.release(0);
+    roster
+}
+
+#[test]
+fn nobody_goes_for_requests_to_a_model_that_does_not_look_well() {
+    let start = Instant::now();
+    let mut roster = one_that_did_not_come(start);
+    let now = start + *PAUSES.start();
+    roster.acquire(1, now);
+    assert!(roster.awaits(1));
+    assert_eq!(roster.step(now), Step::Look(1));
+    roster.failed(1, now);
+    roster.release(1);
+    let again = now + 2 * *PAUSES.start();
+    assert_eq!(roster.step(now), Step::Wait(Some(again)));
+    // Once it looks well, it comes for the next request.
+    roster.acquire(1, now + MS);
+    let swap = [Step::Evict(0), Step::BringIn(1)];
+    assert_eq!(settle(&mut roster, now + MS), swap);
+}
+
+#[test]
+fn for_a_model_that_looks_well_and_does_not_come_nobody_goes_before_its_pause_is_over() {
+    let start = Instant::now();
+    let mut roster = one_that_did_not_come(start);
+    let mut now = start;
+    for secs in [1, 2, 4] {
+        roster.acquire(1, now);
+        let due = now + Duration::from_secs(secs);
+        assert!(!roster.may_be_tried(1, now));
+        assert_eq!(roster.step(now), Step::Wait(Some(due)));
+        assert_eq!(roster.step(due - MS), Step::Wait(Some(due)));
+        now = due;
+        assert!(roster.may_be_tried(1, now));
+        assert_eq!(roster.step(now), Step::Look(1));
+        roster.looks_well(1, now);
+        assert_eq!(roster.step(now), Step::Evict(0));
+        roster.left(0, now);
+        assert_eq!(roster.step(now), Step::BringIn(1));
+        roster.failed(1, now);
+        roster.release(1);
+        roster.acquire(0, now);
+        assert_eq!(settle(&mut roster, now), [Step::BringIn(0)]);
+        roster.release(0);
+    }
+}
+
+#[test]
+fn one_that_waits_for_the_end_of_its_pause_holds_nobody_up() {
+    let start = Instant::now();
+    let mut roster = of(3, 1, start);
+    for id in [1, 2] {
+        roster.acquire(id, start);
+    }
+    assert_eq!(roster.step(start), Step::Evict(0));
+    roster.left(0, start);
+    fail(&mut roster, 1, start);
+    assert_eq!(settle(&mut roster, start), [Step::BringIn(2)]);
+    let due = start + *PAUSES.start();
+    assert_eq!(roster.step(due - MS), Step::Wait(Some(due)));
+    let swap = [Step::Evict(2), Step::BringIn(1)];
+    assert_eq!(settle(&mut roster, due), swap, "a turn is long over");
 }
 
 #[test]

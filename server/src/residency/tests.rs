@@ -147,6 +147,24 @@ fn what_did_not_come_is_tried_again_by_itself_unless_it_is_lost() {
 }
 
 #[test]
+fn nobody_leaves_for_requests_to_a_model_that_does_not_look_well() {
+    let rig = rig("ay", "y", 1);
+    rig.hears(&["y leaves"]);
+    let lease = rig.lease(1);
+    rig.hears(&["a leaves", "y comes", "y planted"]);
+    drop(lease);
+    let other = rig.lease(0);
+    while rig.told.recv_timeout(LONG).unwrap() != "a comes" {}
+    drop(other);
+    // Once its pause is over, its requests are answered as they were before.
+    let lease = rig.lease(1);
+    rig.hears(&["y planted"]);
+    drop(lease);
+    assert!(rig.told.try_iter().all(|told| told == "y planted"));
+    rig.residency.close();
+}
+
+#[test]
 fn closing_waits_for_those_that_wait() {
     let turn = Duration::from_millis(200);
     let rig = rig_of("ab", "", Residency::new(Some(1), turn));

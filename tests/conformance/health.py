@@ -1,5 +1,7 @@
 """What clients ask before they infer: health, metadata, configuration, statistics, reflection."""
 
+from functools import partial
+
 import grpc
 import harness
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -42,6 +44,7 @@ class Metadata(harness.Case):
             "cuda_shared_memory": self.client.get_cuda_shared_memory_status,
             "trace": self.client.get_trace_settings,
             "logging": self.client.get_log_settings,
+            "model_repository": partial(self.client.load_model, "simple"),
         }
         for name, call in calls.items():
             with self.subTest(extension=name):
@@ -137,7 +140,7 @@ class Reflection(harness.Case):
         self.assertEqual(len(methods), 20)
         self.assertLessEqual({"ModelInfer", "ModelStreamInfer", "RepositoryModelLoad"}, methods)
 
-    def health(self, method, shape):
+    def health(self, method, shape, service=""):
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(self.channel))
         request = GetMessageClass(pool.FindMessageTypeByName("grpc.health.v1.HealthCheckRequest"))
         reply = GetMessageClass(pool.FindMessageTypeByName("grpc.health.v1.HealthCheckResponse"))
@@ -146,10 +149,12 @@ class Reflection(harness.Case):
             request_serializer=request.SerializeToString,
             response_deserializer=reply.FromString,
         )
-        return call(request(), timeout=harness.PATIENCE)
+        return call(request(service=service), timeout=harness.PATIENCE)
 
     def test_health_check_says_serving(self):
-        self.assertEqual(self.health("Check", self.channel.unary_unary).status, 1)
+        for service in ("", INFERENCE, "a name of the user's"):
+            with self.subTest(service=service):
+                self.assertEqual(self.health("Check", self.channel.unary_unary, service).status, 1)
 
     def test_health_watch_says_serving_at_once(self):
         answers = self.health("Watch", self.channel.unary_stream)

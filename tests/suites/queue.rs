@@ -7,9 +7,11 @@ use forebay_server::executor::Mode;
 use forebay_tests::harness::{TestServer, echo, until, within};
 
 /// Serves `echo` with passes of `compute`, one at a time, under a queue policy.
-async fn start(compute: Duration, policy: &str) -> TestServer {
-    let batching =
-        format!("max_batch_size: 1 dynamic_batching {{ default_queue_policy {{ {policy} }} }}");
+async fn start(max_batch_size: usize, compute: Duration, policy: &str) -> TestServer {
+    let batching = format!(
+        "max_batch_size: {max_batch_size} \
+         dynamic_batching {{ default_queue_policy {{ {policy} }} }}"
+    );
     let config = echo("echo", "TYPE_FP32", &batching);
     TestServer::builder()
         .with_model("echo", &config, None)
@@ -32,7 +34,15 @@ async fn call(client: Client, request: Request) -> Result<Reply, InferError> {
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_keeps_what_it_has() {
-    let server = start(Duration::from_millis(300), "max_queue_size: 2").await;
+    // Also of a model that has no batches.
+    for max_batch_size in [1, 0] {
+        refuses_when_full(max_batch_size).await;
+    }
+}
+
+async fn refuses_when_full(max_batch_size: usize) {
+    let compute = Duration::from_millis(300);
+    let server = start(max_batch_size, compute, "max_queue_size: 2").await;
     let client = server.client().await;
     let model = server.model("echo");
     let mut calls = vec![tokio::spawn(call(client.clone(), request(&server)))];
@@ -56,6 +66,7 @@ async fn a_full_queue_refuses_and_keeps_what_it_has() {
 #[tokio::test]
 async fn a_queue_timeout_ends_what_is_queued_and_not_what_runs() {
     let server = start(
+        1,
         Duration::from_millis(600),
         "default_timeout_microseconds: 200000",
     )

@@ -8,10 +8,9 @@ use forebay_proto::inference::{
 use crate::{device::AnyDevice, registry::Served, residency::Usage, signature::TensorSpec};
 
 /// The extensions of the protocol that this server has. What is not here answers UNIMPLEMENTED.
-const EXTENSIONS: [&str; 6] = [
+const EXTENSIONS: [&str; 5] = [
     "binary_tensor_data",
     "model_configuration",
-    "model_repository",
     "parameters",
     "sequence",
     "statistics",

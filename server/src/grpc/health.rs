@@ -1,12 +1,16 @@
 //! `grpc.health.v1`: what load balancers and orchestrators ask.
 
+use tonic::{Request, Response, Status};
 use tonic_health::{
     ServingStatus,
-    pb::health_server::{Health as HealthApi, HealthServer},
+    pb::{
+        HealthCheckRequest, HealthCheckResponse,
+        health_server::{Health as HealthApi, HealthServer},
+    },
     server::{HealthReporter, HealthService},
 };
 
-/// Whose health is told: the server's as a whole, and the service's.
+/// Whose health is told: the server's as a whole, and the service's. They are always the same.
 const SERVICES: [&str; 2] = ["", "inference.GRPCInferenceService"];
 
 /// Tells whether the server serves.
@@ -50,6 +54,32 @@ impl Health {
 
     /// Returns the service.
     pub(super) fn service(&self) -> HealthServer<impl HealthApi> {
-        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+        let service = HealthService::from_health_reporter(self.reporter.clone());
+        HealthServer::new(AnyName(service))
+    }
+}
+
+/// Answers a check under any name with the server's health, as Triton does: probes are configured with
+/// names of their users'. Only [`SERVICES`] can be watched.
+#[derive(Debug)]
+struct AnyName(HealthService);
+
+#[tonic::async_trait]
+impl HealthApi for AnyName {
+    async fn check(
+        &self,
+        mut request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        request.get_mut().service.clear();
+        self.0.check(request).await
+    }
+
+    type WatchStream = <HealthService as HealthApi>::WatchStream;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.0.watch(request).await
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Backend, ModelSettings, Version, confined, name,
     pbtxt::Schema,
-    settings::warmup,
+    settings::{backend, warmup},
     versions::{VersionPolicy, parse_number},
 };
 
@@ -56,9 +56,10 @@ pub(super) fn read(root: &Path, schema: &Schema, name: &str) -> Result<ModelEntr
     let file = dir.join("config.pbtxt");
     let text = confined::read(root, &file, MAX_CONFIG_BYTES)
         .map_err(|fault| vec![format!("config.pbtxt: {fault}")])?;
-    let config = schema
+    let mut config = schema
         .parse(&file, &text)
         .map_err(|fault| vec![fault.to_string()])?;
+    backend::infer(&mut config, &dir);
     let mut settings = ModelSettings::new(name, config)?;
     // In the model's own folder, not in the repository: one model's data is not another's.
     warmup::find_files(&mut settings.warmup, &settings.signature, &dir)?;

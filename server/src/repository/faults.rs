@@ -25,8 +25,13 @@ impl Faults {
     /// Adds a note for a field that changes no result.
     pub(super) fn ignored(&mut self, set: bool, field: impl Display) {
         if set {
-            self.notes.push(format!("{field}: ignored"));
+            self.note(field, "ignored");
         }
+    }
+
+    /// Adds a note for a field that does other than one may think.
+    pub(super) fn note(&mut self, field: impl Display, text: impl Display) {
+        self.notes.push(format!("{field}: {text}"));
     }
 
     /// Returns the notes where there is no fault.

@@ -141,7 +141,8 @@ fn batching(settings: &ModelSettings) -> String {
             dynamic.max_queue_delay
         ),
         Scheduling::Sequence(sequence) => {
-            format!("sequences, over after {:?} idle", sequence.max_idle)
+            let idle = sequence.max_idle;
+            format!("a sequence on each instance at a time, over after {idle:?} idle")
         }
     }
 }

@@ -62,11 +62,11 @@ pub(super) fn read(config: &ModelConfig, faults: &mut Faults) -> (Scheduling, Qu
                 .default_queue_policy
                 .as_ref()
                 .map_or_else(QueuePolicy::default, read_queue);
-            let batching = read_dynamic(dynamic, config.max_batch_size, faults);
-            (Scheduling::Dynamic(batching), queue)
+            let scheduling = read_dynamic(dynamic, config.max_batch_size, faults);
+            (scheduling, queue)
         }
         Some(SchedulingChoice::SequenceBatching(sequence)) => {
-            let sequence = read_sequence(sequence, faults);
+            let sequence = read_sequence(sequence, config.max_batch_size, faults);
             (Scheduling::Sequence(sequence), QueuePolicy::default())
         }
         Some(SchedulingChoice::EnsembleScheduling(_)) => {
@@ -84,25 +84,19 @@ fn read_dynamic(
     dynamic: &ModelDynamicBatching,
     max_batch_size: i32,
     faults: &mut Faults,
-) -> DynamicBatching {
+) -> Scheduling {
     const FIELD: &str = "dynamic_batching.preferred_batch_size";
-    if max_batch_size == 0 {
-        faults.wrong(
-            "dynamic_batching",
-            "max_batch_size is 0, so that requests cannot be joined",
-            "set max_batch_size to 1 or more, or remove dynamic_batching",
-        );
-    }
     let mut sizes = Vec::with_capacity(dynamic.preferred_batch_size.len());
     for (index, &size) in dynamic.preferred_batch_size.iter().enumerate() {
         match usize::try_from(size) {
-            Ok(known) if known > 0 && (size <= max_batch_size || max_batch_size <= 0) => {
+            // A maximum below 0 is a fault of its own.
+            Ok(known) if known > 0 && (size <= max_batch_size || max_batch_size < 0) => {
                 sizes.push(known);
             }
             Ok(known) if known > 0 => faults.wrong(
                 format_args!("{FIELD}[{index}]"),
                 format_args!("{size} is more than max_batch_size, which is {max_batch_size}"),
-                "lower it, or raise max_batch_size",
+                "lower or remove it, or raise max_batch_size",
             ),
             _ => faults.wrong(
                 format_args!("{FIELD}[{index}]"),
@@ -113,10 +107,16 @@ fn read_dynamic(
     }
     sizes.sort_unstable();
     sizes.dedup();
-    DynamicBatching {
+    if max_batch_size == 0 {
+        // As in Triton, where only this gives the queue of such a model a policy.
+        let text = "each request runs alone, since max_batch_size is 0";
+        faults.note("dynamic_batching", text);
+        return Scheduling::Each;
+    }
+    Scheduling::Dynamic(DynamicBatching {
         preferred_batch_sizes: sizes,
         max_queue_delay: Duration::from_micros(dynamic.max_queue_delay_microseconds),
-    }
+    })
 }
 
 fn refuse_in_dynamic(dynamic: &ModelDynamicBatching, faults: &mut Faults) {
@@ -161,7 +161,11 @@ fn read_queue(policy: &ModelQueuePolicy) -> QueuePolicy {
     }
 }
 
-fn read_sequence(sequence: &ModelSequenceBatching, faults: &mut Faults) -> SequenceBatching {
+fn read_sequence(
+    sequence: &ModelSequenceBatching,
+    max_batch_size: i32,
+    faults: &mut Faults,
+) -> SequenceBatching {
     let oldest = matches!(sequence.strategy_choice, Some(StrategyChoice::Oldest(_)));
     for (set, field, mend) in [
         (oldest, "oldest", "use direct { }"),
@@ -192,6 +196,13 @@ fn read_sequence(sequence: &ModelSequenceBatching, faults: &mut Faults) -> Seque
         );
         let filled = direct.minimum_slot_utilization != 0.0;
         faults.ignored(filled, format_args!("{field}.minimum_slot_utilization"));
+    }
+    if max_batch_size > 1 {
+        faults.note(
+            "sequence_batching",
+            "max_batch_size joins no sequences; each instance has one at a time, so raise count in \
+             instance_group for more",
+        );
     }
     let idle = match sequence.max_sequence_idle_microseconds {
         0 => DEFAULT_MAX_IDLE_US,

@@ -4,7 +4,7 @@
 //! that would change results or scheduling and is not served is a fault, never ignored in
 //! silence; one that changes no result is accepted and noted.
 
-mod backend;
+pub(super) mod backend;
 mod executor;
 mod normalised;
 mod residency;

@@ -349,3 +349,24 @@ fn the_data_of_a_warm_up_lies_in_the_model_s_own_folder_and_is_whole() {
     symlink(fixture.path("other/x.bin"), &file).unwrap();
     assert!(fixture.fault("m").contains("leads out of"));
 }
+
+#[test]
+fn the_file_of_a_model_tells_what_runs_it_where_its_configuration_does_not() {
+    let config = CONFIG.replace("platform: 'pytorch_libtorch'", "");
+    let fixture = Fixture::new(&[
+        ("torchscript/config.pbtxt", &config),
+        ("torchscript/1/model.pt", ""),
+        ("package/config.pbtxt", &config),
+        ("package/1/model.pt2", ""),
+        ("neither/config.pbtxt", &config),
+        ("neither/1/net.pt", ""),
+    ]);
+    for (model, backend) in [
+        ("torchscript", Backend::TorchScript),
+        ("package", Backend::Aoti),
+    ] {
+        let entry = fixture.open().model(model).unwrap();
+        assert_eq!(entry.settings.backend, backend);
+    }
+    assert!(fixture.fault("neither").starts_with("platform: neither"));
+}

@@ -2,7 +2,7 @@
 
 use forebay_client::{Code, InferError, Request, tensor};
 use forebay_tests::{
-    harness::{Process, TestRepository, TestServer, within},
+    harness::{Process, TestRepository, TestServer, echo, within},
     models::Fixture,
 };
 
@@ -147,4 +147,28 @@ async fn a_torchscript_file_in_place_of_a_package_is_told_its_platform() {
 async fn a_package_is_looked_for_under_its_own_name() {
     let config = torch_config().replace("pytorch_libtorch", "torch_aoti");
     check_tells(&config, Some(NOT_AN_ARCHIVE), "1/model.pt2").await;
+}
+
+#[tokio::test]
+async fn what_a_configuration_has_in_vain_is_logged_once_for_the_model() {
+    let more = "optimization { } version_policy { all { } }";
+    let config = echo("echo", "TYPE_FP32", more);
+    let repository = TestRepository::default().with_model("echo", &config, None);
+    std::fs::create_dir(repository.path().join("echo/2")).unwrap();
+    // An output that nobody reads ends the server once its models are loaded.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let said = Process::refuse_writing(repository, "", writer.into()).await;
+    assert_eq!(said.matches("model is ready").count(), 2, "{said}");
+    let noted: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("optimization: ignored"))
+        .collect();
+    let [noted] = noted[..] else {
+        panic!("{said}");
+    };
+    assert!(
+        noted.contains("WARN") && noted.contains("model=echo"),
+        "{noted}"
+    );
 }

@@ -46,7 +46,8 @@ async fn what_is_not_served_is_unimplemented_and_no_extension_promises_it() {
         "shared_memory",
         "trace",
         "logging",
-        "unload",
+        // That of Load and Unload.
+        "model_repository",
         "classification",
     ] {
         let promised = extensions.iter().find(|extension| extension.contains(word));

@@ -18,14 +18,21 @@ fn asking(service: &str) -> HealthCheckRequest {
 const SERVICES: [&str; 2] = ["", "inference.GRPCInferenceService"];
 
 #[tokio::test]
-async fn check_tells_of_the_server_and_of_the_service() {
+async fn check_tells_of_the_server_under_any_name() {
     let server = TestServer::start(&[Fixture::Simple]).await;
     let mut client = HealthClient::new(server.channel().await);
-    for service in SERVICES {
+    for service in SERVICES.into_iter().chain(["a name of the user's"]) {
         let answer = within(client.check(asking(service))).await.unwrap();
         assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
     }
-    let status = within(client.check(asking("nobody"))).await.unwrap_err();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_server_and_the_service_can_be_watched() {
+    let server = TestServer::start(&[Fixture::Simple]).await;
+    let mut client = HealthClient::new(server.channel().await);
+    let status = within(client.watch(asking("nobody"))).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     server.stop().await;
 }
@@ -38,8 +45,10 @@ async fn a_server_with_a_broken_model_does_not_serve_in_full() {
         .start()
         .await;
     let mut client = HealthClient::new(server.channel().await);
-    let answer = within(client.check(asking(""))).await.unwrap();
-    assert_eq!(answer.into_inner().status(), ServingStatus::NotServing);
+    for service in ["", "a name of the user's"] {
+        let answer = within(client.check(asking(service))).await.unwrap();
+        assert_eq!(answer.into_inner().status(), ServingStatus::NotServing);
+    }
     server.stop().await;
 }
 

@@ -11,11 +11,20 @@ use crate::{
     signature::TensorSpec,
 };
 
-/// The leaves of both trees in order, each with its name where it has one.
+/// The leaves of both trees in order.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CallSpec {
-    inputs: Vec<Option<String>>,
-    outputs: Vec<Option<String>>,
+    inputs: Vec<Leaf>,
+    outputs: Vec<Leaf>,
+}
+
+/// A tensor that goes into the package or comes out of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Leaf {
+    /// The argument's name, or the key in the dictionary that is returned, if there is one.
+    name: Option<String>,
+    /// The way to it in Triton's notation, as `ARGS[0]`, `KWARGS[key]` or `RESULT[key][1]`.
+    path: String,
 }
 
 /// A tree with the version of its notation.
@@ -46,10 +55,10 @@ impl CallSpec {
             return Err(unreadable());
         };
         let mut inputs = Vec::new();
-        positional.leaves(None, &mut inputs);
-        by_name.named_leaves(&mut inputs);
+        positional.leaves(None, "ARGS".to_owned(), &mut inputs);
+        by_name.named_leaves("KWARGS", &mut inputs);
         let mut outputs = Vec::new();
-        returned.named_leaves(&mut outputs);
+        returned.named_leaves("RESULT", &mut outputs);
         Ok(Self { inputs, outputs })
     }
 
@@ -63,14 +72,10 @@ impl CallSpec {
         let empty = filled.iter().position(Option::is_none);
         match (filled.into_iter().collect(), empty) {
             (Some(inputs), _) => Ok(inputs),
-            (None, empty) => {
-                let empty = empty.unwrap_or_default();
-                let name = self.inputs[empty].clone();
-                let name = name.unwrap_or_else(|| format!("number {empty}"));
-                Err(Error::Mismatch(format!(
-                    "the package needs the input '{name}', which config.pbtxt does not list; add it"
-                )))
-            }
+            (None, empty) => Err(Error::Mismatch(format!(
+                "the package needs the input '{}', which config.pbtxt does not list; add it",
+                self.inputs[empty.unwrap_or_default()].shown()
+            ))),
         }
     }
 
@@ -80,23 +85,30 @@ impl CallSpec {
     }
 }
 
-/// Finds `specs` among leaves: by name where the leaves have names, else by `__<index>`, and where
-/// they have none, by order.
-fn places(
-    side: &str,
-    leaves: &[Option<String>],
-    specs: &[TensorSpec],
-) -> Result<Vec<usize>, Error> {
-    let named = !leaves.is_empty() && leaves.iter().all(Option::is_some);
-    let by_name = |spec: &TensorSpec| {
-        leaves
-            .iter()
-            .position(|name| name.as_deref() == Some(&spec.name))
+impl Leaf {
+    /// Returns what a configuration may call it.
+    fn shown(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.path)
+    }
+}
+
+/// Finds `specs` among leaves: by name or path, else by `__<index>`, and where the leaves have no names
+/// and no spec is a path, by order.
+fn places(side: &str, leaves: &[Leaf], specs: &[TensorSpec]) -> Result<Vec<usize>, Error> {
+    let named = !leaves.is_empty() && leaves.iter().all(|leaf| leaf.name.is_some());
+    let told = |spec: &TensorSpec| {
+        let name = |leaf: &Leaf| leaf.name.as_deref() == Some(&spec.name);
+        let path = |leaf: &Leaf| leaf.path == spec.name;
+        let by_name = leaves.iter().position(name);
+        by_name.or_else(|| leaves.iter().position(path))
     };
-    let places = all_places(specs, by_name).or_else(|| all_places(specs, indexed));
+    let places = all_places(specs, told).or_else(|| all_places(specs, indexed));
     let places = match places {
         Some(places) => places,
-        None if named => return Err(unknown(side, leaves, specs, by_name)),
+        // By order, a path could get another's tensor.
+        None if named || specs.iter().any(is_path) => {
+            return Err(unknown(side, leaves, specs, told));
+        }
         None => (0..specs.len()).collect(),
     };
     for (index, place) in places.iter().enumerate() {
@@ -118,15 +130,21 @@ fn places(
     Ok(places)
 }
 
+/// Returns whether a spec's name is written as a path.
+fn is_path(spec: &TensorSpec) -> bool {
+    let roots = ["ARGS[", "KWARGS[", "RESULT["];
+    roots.iter().any(|root| spec.name.starts_with(root))
+}
+
 fn unknown(
     side: &str,
-    leaves: &[Option<String>],
+    leaves: &[Leaf],
     specs: &[TensorSpec],
-    by_name: impl Fn(&TensorSpec) -> Option<usize>,
+    told: impl Fn(&TensorSpec) -> Option<usize>,
 ) -> Error {
-    let stranger = specs.iter().find(|spec| by_name(spec).is_none());
+    let stranger = specs.iter().find(|spec| told(spec).is_none());
     let stranger = stranger.map(|spec| spec.name.as_str()).unwrap_or_default();
-    let known: Vec<&str> = leaves.iter().flatten().map(String::as_str).collect();
+    let known: Vec<&str> = leaves.iter().map(Leaf::shown).collect();
     Error::Mismatch(format!(
         "config.pbtxt lists the {side} '{stranger}', but the package's {side}s are [{}]; name it as \
          the package does, or name all {side}s <name>__<index>",
@@ -146,24 +164,27 @@ impl Node {
     }
 
     /// Collects the leaves; those right below a dictionary have its keys for names.
-    fn named_leaves(&self, into: &mut Vec<Option<String>>) {
+    fn named_leaves(&self, path: &str, into: &mut Vec<Leaf>) {
         match self.keys() {
             Some(keys) => {
                 for (child, key) in self.children_spec.iter().zip(keys) {
-                    child.leaves(Some(key), into);
+                    let path = format!("{path}[{key}]");
+                    child.leaves(Some(key), path, into);
                 }
             }
-            None => self.leaves(None, into),
+            None => self.leaves(None, path.to_owned(), into),
         }
     }
 
-    /// Collects the leaves. `name` is the node's own.
-    fn leaves(&self, name: Option<String>, into: &mut Vec<Option<String>>) {
-        if self.kind.is_none() {
-            into.push(name);
+    /// Collects the leaves. `name` is the node's own, `path` the way to it.
+    fn leaves(&self, name: Option<String>, path: String, into: &mut Vec<Leaf>) {
+        let indices = (0..self.children_spec.len()).map(|index| index.to_string());
+        let steps = self.keys().unwrap_or_else(|| indices.collect());
+        for (child, step) in self.children_spec.iter().zip(steps) {
+            child.leaves(None, format!("{path}[{step}]"), into);
         }
-        for child in &self.children_spec {
-            child.leaves(None, into);
+        if self.kind.is_none() {
+            into.push(Leaf { name, path });
         }
     }
 }
@@ -177,7 +198,11 @@ mod tests {
     const LEAF: &str = r#"{"type": null, "context": null, "children_spec": []}"#;
 
     fn node(kind: &str, context: &str, leaves: usize) -> String {
-        let children = vec![LEAF; leaves].join(", ");
+        parent(kind, context, &vec![LEAF; leaves])
+    }
+
+    fn parent(kind: &str, context: &str, children: &[&str]) -> String {
+        let children = children.join(", ");
         format!(
             r#"{{"type": "builtins.{kind}", "context": {context}, "children_spec": [{children}]}}"#
         )
@@ -207,6 +232,7 @@ mod tests {
             name: (*name).to_owned(),
             datatype: DataType::Fp32,
             dims: vec![1],
+            reshape: None,
             optional: false,
         };
         names.iter().map(spec).collect()
@@ -264,9 +290,50 @@ mod tests {
         let text = refusal(named().inputs(&specs(&["image"])));
         assert!(text.contains("'bias'"), "{text}");
         let text = refusal(unnamed().inputs(&specs(&["a"])));
-        assert!(text.contains("'number 1'"), "{text}");
+        assert!(text.contains("'ARGS[1]'"), "{text}");
         let text = refusal(unnamed().inputs(&specs(&["a__0", "b__0"])));
         assert!(text.contains("'b__0'") && text.contains("twice"), "{text}");
+    }
+
+    /// Returns a tensor, a pair of them, and one in a dictionary of its own.
+    fn nested() -> CallSpec {
+        let pair = node("tuple", "\"null\"", 2);
+        let inner = node("dict", r#""[\"k\"]""#, 1);
+        let keys = r#""[\"one\", \"pair\", \"inner\"]""#;
+        let outputs = parent("dict", keys, &[LEAF, &pair, &inner]);
+        call(3, r#""[\"by\"]""#, 1, &outputs)
+    }
+
+    #[test]
+    fn a_path_leads_to_its_leaf_whatever_the_order() {
+        let names = ["RESULT[inner][k]", "RESULT[pair][1]", "one"];
+        assert_eq!(nested().outputs(&specs(&names)).unwrap(), [3, 2, 0]);
+        let names = ["RESULT[pair][0]", "RESULT[one]"];
+        assert_eq!(nested().outputs(&specs(&names)).unwrap(), [1, 0]);
+        let names = ["KWARGS[by]", "ARGS[2]", "ARGS[0]", "ARGS[1]"];
+        assert_eq!(nested().inputs(&specs(&names)).unwrap(), [2, 3, 1, 0]);
+        let single = call(1, r#""[]""#, 0, LEAF);
+        assert_eq!(single.outputs(&specs(&["RESULT"])).unwrap(), [0]);
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_told_those_that_do_and_never_goes_by_order() {
+        let text = refusal(nested().outputs(&specs(&["RESULT[pair]", "RESULT[one]"])));
+        assert!(
+            text.contains("'RESULT[pair]'")
+                && text.contains("[one, RESULT[pair][0], RESULT[pair][1], RESULT[inner][k]]"),
+            "{text}"
+        );
+        let text = refusal(unnamed().inputs(&specs(&["ARGS[1]", "ARGS[2]"])));
+        assert!(
+            text.contains("'ARGS[2]'") && text.contains("[ARGS[0], ARGS[1]]"),
+            "{text}"
+        );
+        let text = refusal(unnamed().outputs(&specs(&["RESULT[1]", "y"])));
+        assert!(text.contains("the output 'y'"), "{text}");
+        let single = call(1, r#""[]""#, 0, LEAF);
+        let text = refusal(single.outputs(&specs(&["RESULT[0]"])));
+        assert!(text.contains("are [RESULT]"), "{text}");
     }
 
     #[test]

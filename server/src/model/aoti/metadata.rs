@@ -235,6 +235,7 @@ mod tests {
                 name: "x".to_owned(),
                 datatype,
                 dims: dims.to_vec(),
+                reshape: None,
                 optional: false,
             }],
             outputs: Vec::new(),

@@ -1,9 +1,14 @@
-//! What runs a model, from `platform`, `backend` and `default_model_filename`.
+//! What runs a model, from `platform`, `backend` and `default_model_filename`, or from what files
+//! there are.
+
+use std::{fs, path::Path};
 
 use forebay_proto::inference::ModelConfig;
 
-use crate::repository::faults::Faults;
-use crate::signature::Signature;
+use crate::{
+    repository::{faults::Faults, versions::parse_number},
+    signature::Signature,
+};
 
 /// Ways to run a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +41,45 @@ impl Backend {
             Self::Identity => "identity",
         }
     }
+
+    /// Returns the name of its models' files where a configuration gives none.
+    fn default_filename(self) -> Option<&'static str> {
+        match self {
+            Self::TorchScript => Some("model.pt"),
+            Self::Aoti => Some("model.pt2"),
+            Self::Identity => None,
+        }
+    }
 }
 
 const SUPPORTED: &str = "use platform: \"pytorch_libtorch\" (or backend: \"pytorch\") for \
      TorchScript, platform: \"torch_aoti\" for a package of AOTInductor, or backend: \"identity\"";
+
+/// Names the platform where neither it nor the backend is set, as Triton does: by the name of the
+/// model's file, or by what there is in the folders of versions in `dir`.
+pub(in crate::repository) fn infer(config: &mut ModelConfig, dir: &Path) {
+    if !config.platform.is_empty() || !config.backend.is_empty() {
+        return;
+    }
+    let named = config.default_model_filename.as_str();
+    let mut backends = [Backend::TorchScript, Backend::Aoti].into_iter();
+    let found = backends.find(|backend| match backend.default_filename() {
+        Some(file) if named.is_empty() => has_version_with(dir, file),
+        default => default == Some(named),
+    });
+    if let Some(backend) = found {
+        backend.platform().clone_into(&mut config.platform);
+    }
+}
+
+fn has_version_with(dir: &Path, file: &str) -> bool {
+    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.any(|entry| {
+        let name = entry.file_name();
+        let is_version = name.to_str().and_then(parse_number).is_some();
+        is_version && entry.path().join(file).is_file()
+    })
+}
 
 pub(super) fn read(config: &ModelConfig, faults: &mut Faults) -> Option<Backend> {
     let (platform, backend) = (config.platform.as_str(), config.backend.as_str());
@@ -69,24 +109,21 @@ pub(super) fn read(config: &ModelConfig, faults: &mut Faults) -> Option<Backend>
     }
 }
 
-/// Reads `DISABLE_OPTIMIZED_EXECUTION`, in the spellings that Triton takes for a truth value.
 pub(super) fn disables_optimized_execution(config: &ModelConfig, faults: &mut Faults) -> bool {
-    const NAME: &str = "DISABLE_OPTIMIZED_EXECUTION";
-    let Some(parameter) = config.parameters.get(NAME) else {
-        return false;
-    };
-    let text = &parameter.string_value;
+    truth(config, "DISABLE_OPTIMIZED_EXECUTION", faults).unwrap_or(false)
+}
+
+/// Reads a parameter that is set, in the spellings that Triton takes for a truth value.
+pub(super) fn truth(config: &ModelConfig, name: &str, faults: &mut Faults) -> Option<bool> {
+    let text = &config.parameters.get(name)?.string_value;
     match text.to_lowercase().as_str() {
-        "true" | "on" | "1" => true,
-        "false" | "off" | "0" => false,
+        "true" | "on" | "1" => Some(true),
+        "false" | "off" | "0" => Some(false),
         _ => {
             let problem = format!("'{text}' is no truth value");
-            faults.wrong(
-                format_args!("parameters.{NAME}"),
-                problem,
-                "write true or false",
-            );
-            false
+            let field = format!("parameters.{name}");
+            faults.wrong(field, problem, "write true or false");
+            None
         }
     }
 }
@@ -99,21 +136,18 @@ pub(super) fn filename(
 ) -> Option<String> {
     const FIELD: &str = "default_model_filename";
     let name = config.default_model_filename.as_str();
-    match backend {
-        Backend::Identity => {
-            faults.ignored(!name.is_empty(), FIELD);
-            None
-        }
-        Backend::TorchScript if name.is_empty() => Some("model.pt".to_owned()),
-        Backend::Aoti if name.is_empty() => Some("model.pt2".to_owned()),
-        Backend::TorchScript | Backend::Aoti => {
-            if name.contains(['/', '\\', '\0']) || name == "." || name == ".." {
-                let problem = format!("{name:?} is not the name of a file");
-                faults.wrong(FIELD, problem, "name a file in the version's own folder");
-            }
-            Some(name.to_owned())
-        }
+    let Some(default) = backend.default_filename() else {
+        faults.ignored(!name.is_empty(), FIELD);
+        return None;
+    };
+    if name.is_empty() {
+        return Some(default.to_owned());
     }
+    if name.contains(['/', '\\', '\0']) || name == "." || name == ".." {
+        let problem = format!("{name:?} is not the name of a file");
+        faults.wrong(FIELD, problem, "name a file in the version's own folder");
+    }
+    Some(name.to_owned())
 }
 
 /// Holds the tensors of an identity model against what it can do.
@@ -127,11 +161,11 @@ pub(super) fn check_echo(signature: &Signature, faults: &mut Faults) {
         );
     }
     for (index, (input, output)) in inputs.iter().zip(outputs).enumerate() {
-        if (input.datatype, &input.dims) != (output.datatype, &output.dims) {
+        if (input.datatype, input.model_dims()) != (output.datatype, output.model_dims()) {
             faults.wrong(
                 format_args!("output[{index}]"),
                 format_args!("'{}' differs from input '{}'", output.name, input.name),
-                "an identity model gives each input back; use the same data_type and dims",
+                "an identity model gives each input back; use the same data_type and the same dims, or reshape",
             );
         }
         if input.optional {

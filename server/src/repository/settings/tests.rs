@@ -5,9 +5,12 @@ use std::{path::Path, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::repository::{
-    DynamicBatching, InstanceKind, SequenceBatching,
-    pbtxt::{Schema, tests::FULL},
+use crate::{
+    repository::{
+        DynamicBatching, InstanceKind, SequenceBatching,
+        pbtxt::{Schema, tests::FULL},
+    },
+    signature::TensorSpec,
 };
 
 const TENSORS: &str = "input { name: 'x' data_type: TYPE_FP32 dims: 4 } \
@@ -131,6 +134,29 @@ fn what_the_user_set_stays_in_what_is_shown() {
 }
 
 #[test]
+fn a_reshape_is_what_the_model_sees_and_clients_are_shown_dims() {
+    let settings = torchscript(
+        "input { name: 'a' data_type: TYPE_INT32 dims: [1, 2, -1, 3] \
+             reshape { shape: [2, -1, 3, 1] } } \
+         input { name: 'b' data_type: TYPE_STRING dims: 1 reshape { } } \
+         output { name: 'c' data_type: TYPE_INT32 dims: [6] reshape { shape: [2, 3] } }",
+    )
+    .unwrap();
+    let seen = |spec: &TensorSpec| (spec.dims.clone(), spec.model_dims().to_vec());
+    let signature = &settings.signature;
+    assert_eq!(seen(&signature.inputs[0]), (vec![4], vec![4]));
+    assert_eq!(
+        seen(&signature.inputs[1]),
+        (vec![1, 2, -1, 3], vec![2, -1, 3, 1])
+    );
+    assert_eq!(seen(&signature.inputs[2]), (vec![1], vec![]));
+    assert_eq!(seen(&signature.outputs[1]), (vec![6], vec![2, 3]));
+    let shown = &settings.config.input[1];
+    assert_eq!(shown.dims, [1, 2, -1, 3]);
+    assert_eq!(shown.reshape.as_ref().unwrap().shape, [2, -1, 3, 1]);
+}
+
+#[test]
 fn an_identity_model_echoes_inputs_of_the_same_form() {
     let settings = read("echo", &format!("backend: 'identity' {TENSORS}")).unwrap();
     assert_eq!(settings.backend, Backend::Identity);
@@ -168,6 +194,8 @@ fn harmless_fields_are_noted() {
         settings.notes,
         [
             "sequence_batching.direct.minimum_slot_utilization: ignored",
+            "sequence_batching: max_batch_size joins no sequences; each instance has one at a time, \
+             so raise count in instance_group for more",
             "instance_group[0].rate_limiter: ignored",
             "instance_group[0].profile: ignored",
             "instance_group[0].host_policy: ignored",
@@ -178,11 +206,98 @@ fn harmless_fields_are_noted() {
     );
 }
 
+fn parameter(key: &str, value: &str) -> String {
+    format!("parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}\n")
+}
+
+#[test]
+fn parameters_that_change_no_result_are_noted_and_so_are_misspelt_ones_of_our_own() {
+    for (key, value, noted) in [
+        ("INFERENCE_MODE", "on", true),
+        ("DISABLE_CUDNN", "False", true),
+        ("NUM_THREADS", "4", true),
+        ("NUM_INTEROP_THREADS", "2", true),
+        ("TORCH_COMPILE_OPTIONAL_PARAMETERS", "{}", true),
+        ("FOREBAY_EXECUTER_MODE", "inline", true),
+        ("FOREBAY_EXECUTOR_MODE", "inline", false),
+        ("forebay_executor_mode", "inline", true),
+        ("GREETING", "hi", false),
+    ] {
+        let notes = torchscript(&parameter(key, value)).unwrap().notes;
+        let expected = noted.then(|| format!("parameters.{key}: ignored"));
+        assert_eq!(notes, Vec::from_iter(expected), "{key}");
+    }
+}
+
+#[test]
+fn a_model_without_a_batch_dimension_may_have_a_queue_s_policy() {
+    let batching = "dynamic_batching { max_queue_delay_microseconds: 100 \
+         default_queue_policy { max_queue_size: 2 default_timeout_microseconds: 50 } }";
+    let settings = read("m", &format!("backend: 'pytorch' {TENSORS} {batching}")).unwrap();
+    assert_eq!(settings.scheduling, Scheduling::Each);
+    assert_eq!(settings.queue.max_queue_size, Some(2));
+    let timeout = Duration::from_micros(50);
+    assert_eq!(settings.queue.default_timeout, Some(timeout));
+    assert_eq!(
+        settings.notes,
+        ["dynamic_batching: each request runs alone, since max_batch_size is 0"]
+    );
+}
+
+#[test]
+fn sequences_without_batches_have_nothing_to_note() {
+    for batch in ["", "max_batch_size: 1"] {
+        let sequences = "sequence_batching { direct { } }";
+        let text = format!("backend: 'pytorch' {batch} {TENSORS} {sequences}");
+        assert_eq!(read("m", &text).unwrap().notes, [""; 0], "{batch}");
+    }
+}
+
+#[test]
+fn a_model_s_file_tells_the_platform_where_nothing_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |file: &str| {
+        let file = dir.path().join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "").unwrap();
+    };
+    let inferred = |text: &str| {
+        let config = Schema::new().parse(Path::new("c"), text.as_bytes());
+        let mut config = config.unwrap();
+        backend::infer(&mut config, dir.path());
+        config.platform
+    };
+    put("old/model.pt");
+    put("3/model.pt/in_a_folder_of_that_name");
+    assert_eq!(inferred(""), "");
+    put("2/model.pt2");
+    assert_eq!(inferred(""), "torch_aoti");
+    put("1/model.pt");
+    for (text, platform) in [
+        ("", "pytorch_libtorch"),
+        ("default_model_filename: 'model.pt'", "pytorch_libtorch"),
+        ("default_model_filename: 'model.pt2'", "torch_aoti"),
+        ("default_model_filename: 'net.pt'", ""),
+        ("backend: 'identity'", ""),
+        ("platform: 'onnx'", "onnx"),
+    ] {
+        assert_eq!(inferred(text), platform, "{text}");
+    }
+}
+
+#[test]
+fn a_sample_without_a_name_is_called_by_its_place() {
+    let inputs = "inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 zero_data: true } }";
+    let text = format!(
+        "model_warmup [ {{ name: 'w' batch_size: 1 {inputs} }}, {{ batch_size: 2 {inputs} }} ]"
+    );
+    let samples = torchscript(&text).unwrap().warmup;
+    let names: Vec<&str> = samples.iter().map(|sample| sample.name.as_str()).collect();
+    assert_eq!(names, ["w", "1"]);
+}
+
 #[test]
 fn a_model_says_how_its_batches_run() {
-    let parameter = |key: &str, value: &str| {
-        format!("parameters {{ key: '{key}' value {{ string_value: '{value}' }} }}\n")
-    };
     let text = torchscript(&format!(
         "{}{}",
         parameter("FOREBAY_EXECUTOR_MODE", "inline"),

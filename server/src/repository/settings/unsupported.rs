@@ -3,10 +3,12 @@
 
 use forebay_proto::inference::ModelConfig;
 
+use super::backend;
 use crate::repository::faults::Faults;
 
-/// Parameters of Triton's PyTorch backend that tune or fall away here, and change no result.
-const IGNORED_PARAMETERS: [&str; 9] = [
+/// Parameters of Triton's PyTorch backend that tune or fall away here, and change no result, save for
+/// [`REFUSED_VALUES`].
+const IGNORED_PARAMETERS: [&str; 12] = [
     "DISABLE_CUDNN",
     "ENABLE_CACHE_CLEANING",
     "ENABLE_JIT_EXECUTOR",
@@ -16,10 +18,35 @@ const IGNORED_PARAMETERS: [&str; 9] = [
     "INFERENCE_MODE",
     "INTER_OP_THREAD_COUNT",
     "INTRA_OP_THREAD_COUNT",
+    "NUM_INTEROP_THREADS",
+    "NUM_THREADS",
+    "TORCH_COMPILE_OPTIONAL_PARAMETERS",
+];
+
+/// Parameters with the one value that could change results, and the mend.
+const REFUSED_VALUES: [(&str, bool, &str); 2] = [
+    (
+        "DISABLE_CUDNN",
+        true,
+        "remove it; cuDNN cannot be switched off for one model",
+    ),
+    (
+        "INFERENCE_MODE",
+        false,
+        "remove it; Forebay always runs in inference mode",
+    ),
+];
+
+/// Parameters that Forebay reads. A name like theirs that is none of them is a typing mistake.
+const OWN_PARAMETERS: [&str; 3] = [
+    "FOREBAY_EXECUTOR_MODE",
+    "FOREBAY_MICRO_BATCHES",
+    "FOREBAY_MODEL_RESIDENCY",
 ];
 
 pub(super) fn check(config: &ModelConfig, faults: &mut Faults) {
     refuse(config, faults);
+    refuse_values(config, faults);
     note(config, faults);
 }
 
@@ -80,6 +107,15 @@ fn refuse(config: &ModelConfig, faults: &mut Faults) {
     }
 }
 
+fn refuse_values(config: &ModelConfig, faults: &mut Faults) {
+    for (name, refused, mend) in REFUSED_VALUES {
+        if backend::truth(config, name, faults) == Some(refused) {
+            let problem = format!("{refused} is not supported");
+            faults.wrong(format_args!("parameters.{name}"), problem, mend);
+        }
+    }
+}
+
 fn note(config: &ModelConfig, faults: &mut Faults) {
     faults.ignored(config.optimization.is_some(), "optimization");
     faults.ignored(!config.metric_tags.is_empty(), "metric_tags");
@@ -87,5 +123,12 @@ fn note(config: &ModelConfig, faults: &mut Faults) {
     for name in IGNORED_PARAMETERS {
         let set = config.parameters.contains_key(name);
         faults.ignored(set, format_args!("parameters.{name}"));
+    }
+    let mut names: Vec<_> = config.parameters.keys().collect();
+    names.sort_unstable();
+    for name in names {
+        let own = name.to_ascii_uppercase().starts_with("FOREBAY_");
+        let unknown = own && !OWN_PARAMETERS.contains(&name.as_str());
+        faults.ignored(unknown, format_args!("parameters.{name}"));
     }
 }

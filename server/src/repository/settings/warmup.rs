@@ -24,7 +24,7 @@ const MAX_COUNT: u32 = 10_000;
 /// A batch that is run before the model is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WarmupSample {
-    /// What the log calls it.
+    /// What the log calls it: its place in the list where it has no name.
     pub name: String,
     /// Items in it; at least 1.
     pub rows: usize,
@@ -69,13 +69,13 @@ pub(super) fn read(
             faults.ignored(true, format_args!("{field} with batch_size: 0"));
             continue;
         }
-        if warmup.name.is_empty() {
-            let mend = "give it the name that logs and errors should use";
-            faults.wrong(format_args!("{field}.name"), "missing", mend);
-        }
+        let name = match warmup.name.as_str() {
+            "" => index.to_string(),
+            name => name.to_owned(),
+        };
         check_numbers(&field, warmup, signature, faults);
         samples.push(WarmupSample {
-            name: warmup.name.clone(),
+            name,
             rows: usize::try_from(warmup.batch_size).unwrap_or(usize::MAX),
             count: warmup.count.max(1),
             inputs: inputs(&field, warmup, signature, faults),

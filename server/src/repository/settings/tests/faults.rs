@@ -5,11 +5,6 @@ use super::{TENSORS, read, torchscript};
 /// Each snippet has one fault, told in words that begin and go on like this.
 const FAULTY: &[(&str, &str, &str)] = &[
     (
-        "model_warmup {  batch_size: 2 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 zero_data: true } } }",
-        "model_warmup[0].name: missing",
-        "give it",
-    ),
-    (
         "model_warmup { name: 'w' batch_size: 9 inputs { key: 'x' value { data_type: TYPE_FP32 dims: 4 zero_data: true } } }",
         "model_warmup[0].batch_size: 9 is more",
         "use at most 8",
@@ -58,6 +53,21 @@ const FAULTY: &[(&str, &str, &str)] = &[
         "parameters { key: 'DISABLE_OPTIMIZED_EXECUTION' value { string_value: 'yes' } }",
         "parameters.DISABLE_OPTIMIZED_EXECUTION: 'yes' is no truth value",
         "write true or false",
+    ),
+    (
+        "parameters { key: 'INFERENCE_MODE' value { string_value: 'maybe' } }",
+        "parameters.INFERENCE_MODE: 'maybe' is no truth value",
+        "write true or false",
+    ),
+    (
+        "parameters { key: 'INFERENCE_MODE' value { string_value: 'Off' } }",
+        "parameters.INFERENCE_MODE: false is not supported",
+        "always runs in inference mode",
+    ),
+    (
+        "parameters { key: 'DISABLE_CUDNN' value { string_value: '1' } }",
+        "parameters.DISABLE_CUDNN: true is not supported",
+        "cuDNN cannot be switched off",
     ),
     ("name: 'n'", "name: 'n' is not", "write name: \"m\""),
     (
@@ -143,9 +153,29 @@ const FAULTY: &[(&str, &str, &str)] = &[
         "-1",
     ),
     (
-        "output { name: 'z' data_type: TYPE_BOOL dims: 1 reshape { } }",
-        "output[1].reshape: not supported yet",
-        "in dims",
+        "output { name: 'z' data_type: TYPE_BOOL dims: 2 reshape { } }",
+        "output[1].reshape.shape: [] has another number of elements than dims, [2]",
+        "same product",
+    ),
+    (
+        "input { name: 'z' data_type: TYPE_BOOL dims: [2, 3] reshape { shape: 5 } }",
+        "input[1].reshape.shape: [5] has another number of elements than dims, [2, 3]",
+        "same product",
+    ),
+    (
+        "input { name: 'z' data_type: TYPE_BOOL dims: [2, -1, 3] reshape { shape: [3, -1, 2] } }",
+        "input[1].reshape.shape: [3, -1, 2] has another number of elements",
+        "behind each -1",
+    ),
+    (
+        "input { name: 'z' data_type: TYPE_BOOL dims: [-1, -1] reshape { shape: [1, -1] } }",
+        "input[1].reshape.shape: [1, -1] has not as many -1 as dims, [-1, -1]",
+        "the same order",
+    ),
+    (
+        "input { name: 'z' data_type: TYPE_BOOL dims: 1 reshape { shape: [1, 0] } }",
+        "input[1].reshape.shape[1]: 0",
+        "-1",
     ),
     (
         "input { name: 'z' data_type: TYPE_BOOL dims: 1 is_shape_tensor: true }",
@@ -323,14 +353,16 @@ fn all_faults_are_reported_at_once() {
 }
 
 #[test]
-fn dynamic_batching_needs_a_batch_dimension() {
-    let faults = read(
-        "m",
-        &format!("backend: 'pytorch' {TENSORS} dynamic_batching {{ }}"),
-    )
-    .unwrap_err();
-    assert_eq!(faults.len(), 1);
-    assert!(faults[0].starts_with("dynamic_batching: max_batch_size is 0"));
+fn a_preferred_batch_needs_a_batch_dimension() {
+    let batching = "dynamic_batching { preferred_batch_size: 4 }";
+    let faults = read("m", &format!("backend: 'pytorch' {TENSORS} {batching}")).unwrap_err();
+    assert_eq!(
+        faults,
+        [
+            "dynamic_batching.preferred_batch_size[0]: 4 is more than max_batch_size, which is 0; \
+             lower or remove it, or raise max_batch_size"
+        ]
+    );
 }
 
 #[test]

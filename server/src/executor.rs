@@ -44,6 +44,7 @@ mod depth;
 mod h2d;
 mod micro;
 mod mode;
+mod output_shapes;
 mod recovery;
 mod stages;
 
@@ -51,6 +52,7 @@ use batch::Batch;
 use depth::Depth;
 pub use micro::{MicroBatches, UnknownMicroBatches};
 pub use mode::{Mode, Path};
+pub use output_shapes::OutputShapes;
 use stages::Builder;
 
 /// The section `[executor]` of the configuration.
@@ -101,6 +103,8 @@ pub struct Context {
     pub budget: Budget,
     /// Where executions are counted.
     pub statistics: Arc<Statistics>,
+    /// What is known of the shapes of outputs.
+    pub output_shapes: OutputShapes,
 }
 
 /// One instance and the threads that run it, one for each batch that may be in flight.

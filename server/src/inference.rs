@@ -185,7 +185,7 @@ impl Inference {
         }
         let job = Job {
             model: request.model_name,
-            inputs: in_order(inputs, &served.settings.signature),
+            inputs: for_model(inputs, &served.settings.signature)?,
             rows,
             deadline,
             queue_until,
@@ -318,6 +318,13 @@ impl Response {
             Self::Shelved(collecting) => collecting.await,
         }
     }
+}
+
+/// Puts the inputs, which fit the signature, in its order and in the shapes that the model sees.
+fn for_model(inputs: Vec<Tensor>, signature: &Signature) -> Result<Vec<Option<Tensor>>, Error> {
+    let mut inputs = in_order(inputs, signature);
+    signature.reshape(&mut inputs)?;
+    Ok(inputs)
 }
 
 /// Puts the inputs in the order of the signature.

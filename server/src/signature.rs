@@ -2,14 +2,15 @@
 //!
 //! A [`Signature`] comes from a model's configuration; every request is held against it before
 //! anything is queued, so that what reaches a device has the names, datatypes and shapes that the
-//! model was written for.
+//! model was written for. Where clients and model see a tensor in different shapes (`reshape`), what
+//! is told and checked here is what clients see.
 //!
 //! Invariant: a request that fits allocates nothing here; the words are made for refusals only.
 
 mod error;
 mod tensor_spec;
 
-use forebay_proto::{InferRequest, Tensor};
+use forebay_proto::{InferRequest, ProtocolError, Tensor};
 
 pub use self::{error::Error, tensor_spec::TensorSpec};
 
@@ -44,6 +45,21 @@ impl Signature {
     pub fn metadata_shape(&self, spec: &TensorSpec) -> Vec<i64> {
         let batch = self.is_batching().then_some(-1);
         batch.into_iter().chain(spec.dims.iter().copied()).collect()
+    }
+
+    /// Returns the signature as the model sees it: with what it is to be reshaped to in place of
+    /// what clients see.
+    pub fn of_model(&self) -> Self {
+        let of_model = |spec: &TensorSpec| TensorSpec {
+            dims: spec.model_dims().to_vec(),
+            reshape: None,
+            ..spec.clone()
+        };
+        Self {
+            inputs: self.inputs.iter().map(of_model).collect(),
+            outputs: self.outputs.iter().map(of_model).collect(),
+            max_batch_size: self.max_batch_size,
+        }
     }
 
     /// Returns how many items `request` asks for: its batch size, or 1 where tensors have no
@@ -89,6 +105,22 @@ impl Signature {
             }),
             None => Ok(1),
         }
+    }
+
+    /// Gives inputs, which are in the order of the signature and fit it, the shapes that the model
+    /// sees.
+    ///
+    /// # Errors
+    /// They do not fit.
+    pub(crate) fn reshape(&self, inputs: &mut [Option<Tensor>]) -> Result<(), ProtocolError> {
+        for (input, spec) in inputs.iter_mut().zip(&self.inputs) {
+            if spec.reshape.is_some()
+                && let Some(tensor) = input.take()
+            {
+                *input = Some(spec.reshaped(tensor, self.is_batching())?);
+            }
+        }
+        Ok(())
     }
 
     fn check_tensor(&self, spec: &TensorSpec, tensor: &Tensor, model: &str) -> Result<(), Error> {

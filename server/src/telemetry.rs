@@ -31,8 +31,12 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 
 use crate::metrics::{self, Metrics};
 
+#[cfg(test)]
+mod captured;
 mod request_span;
 
+#[cfg(test)]
+pub(crate) use captured::captured;
 pub use request_span::RequestSpan;
 
 /// The section `[telemetry]` of the configuration.

@@ -183,6 +183,7 @@ fn signature(case: &Case) -> Signature {
         name: name.to_owned(),
         datatype: DataType::Fp32,
         dims: dims.to_vec(),
+        reshape: None,
         optional: false,
     };
     Signature {

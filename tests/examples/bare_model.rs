@@ -69,6 +69,7 @@ impl Args {
             name: name.to_owned(),
             datatype,
             dims: dims.to_vec(),
+            reshape: None,
             optional: false,
         };
         let largest = self.batches.iter().max().context("name batch sizes")?;

@@ -19,7 +19,7 @@ use forebay_proto::{
 use forebay_server::{
     admission::Budget,
     device::{Cpu, Device, Simulated, simulated::Costs},
-    executor::{Config, Context, MicroBatches, Mode, Parts, Pipeline},
+    executor::{Config, Context, MicroBatches, Mode, OutputShapes, Parts, Pipeline},
     memory::Pool,
     model,
     repository::{DynamicBatching, Scheduling},
@@ -82,7 +82,13 @@ impl Bench {
             name: name.to_owned(),
             datatype: DataType::Uint8,
             dims: vec![dims],
+            reshape: None,
             optional: false,
+        };
+        let signature = Signature {
+            inputs: vec![spec("x")],
+            outputs: vec![spec("y")],
+            max_batch_size: rows,
         };
         let batching = Scheduling::Dynamic(DynamicBatching {
             preferred_batch_sizes: vec![],
@@ -97,11 +103,8 @@ impl Bench {
             index: 0,
             instance: Box::new(Echo),
             context: Arc::new(Context {
-                signature: Signature {
-                    inputs: vec![spec("x")],
-                    outputs: vec![spec("y")],
-                    max_batch_size: rows,
-                },
+                output_shapes: OutputShapes::new("echo", 1, &signature),
+                signature,
                 host_inputs: vec![],
                 budget: budget.clone(),
                 statistics: Arc::clone(&statistics),

@@ -18,6 +18,7 @@ fn spec(name: &str, datatype: DataType, dims: &[i64]) -> TensorSpec {
         name: name.to_owned(),
         datatype,
         dims: dims.to_vec(),
+        reshape: None,
         optional: false,
     }
 }

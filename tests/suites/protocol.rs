@@ -7,5 +7,6 @@ mod mode;
 mod models;
 mod order;
 mod reflection;
+mod shapes;
 mod statistics;
 mod typed;

@@ -3,13 +3,12 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use forebay_proto::{DataType, Shape, Tensor};
+use forebay_proto::{DataType, Tensor};
 
 use super::depth::Room;
 use crate::{
     error::Error,
     memory::Pool,
-    model,
     request::{Answer, Job, Life, Stages},
     signature::{Signature, TensorSpec},
     tensor::{HostData, HostTensor},
@@ -184,8 +183,8 @@ impl Batch {
         }))
     }
 
-    /// Splits `outputs` by rows and answers every job. The bytes are shared, not copied, and `keep`
-    /// makes what is dropped with the last of an output's bytes.
+    /// Splits `outputs`, whose shapes are settled, by rows and answers every job. The bytes are shared,
+    /// not copied, and `keep` makes what is dropped with the last of an output's bytes.
     pub(super) fn answer<K: Send + 'static>(
         mut self,
         outputs: Vec<HostTensor>,
@@ -249,7 +248,8 @@ fn as_received(tensor: Tensor) -> HostTensor {
     }
 }
 
-/// Cuts an output into the rows of each member; without `rows` it is one member's whole.
+/// Cuts an output, whose first dimension is the batch, into the rows of each member; without `rows` it
+/// is one member's whole.
 fn split<K: Send + 'static>(
     output: HostTensor,
     spec: &TensorSpec,
@@ -261,7 +261,6 @@ fn split<K: Send + 'static>(
         shape,
         data,
     } = output;
-    check_shape(spec, &shape, rows.map(|rows| rows.iter().sum()))?;
     let held = keep(data.as_ref().len());
     let mut bytes = data.into_bytes(held);
     let named = |shape, data| Ok(Tensor::new(spec.name.clone(), datatype, shape, data)?);
@@ -283,35 +282,6 @@ fn split<K: Send + 'static>(
             )
         })
         .collect()
-}
-
-/// Returns what is wrong with the outputs of `rows` rows, or of one item without a batch dimension.
-pub(super) fn misfit(
-    outputs: &[HostTensor],
-    specs: &[TensorSpec],
-    rows: Option<usize>,
-) -> Option<Error> {
-    let mut outputs = outputs.iter().zip(specs);
-    outputs.find_map(|(output, spec)| check_shape(spec, &output.shape, rows).err())
-}
-
-fn check_shape(spec: &TensorSpec, shape: &Shape, rows: Option<usize>) -> Result<(), Error> {
-    let rows = rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
-    let expected = || rows.into_iter().chain(spec.dims.iter().copied());
-    let dims = shape.dims();
-    let fits = dims.len() == expected().count()
-        && dims
-            .iter()
-            .zip(expected())
-            .all(|(&dim, expected)| expected == -1 || dim == expected);
-    if fits {
-        return Ok(());
-    }
-    Err(Error::Model(model::Error::Output {
-        name: spec.name.clone(),
-        actual: format!("of shape {shape}"),
-        expected: format!("{:?}", expected().collect::<Vec<_>>()),
-    }))
 }
 
 fn bytes_of(datatype: DataType, elements: u64) -> usize {

@@ -163,7 +163,11 @@ impl Chooser {
                     pieces => Path::Cut(pieces),
                 }
             }
-            _ => self.whole(&arrival),
+            _ => match self.whole(&arrival) {
+                // It was the fastest as long as it could be taken.
+                Path::Cut(_) if !arrival.may_cut => Path::Stages,
+                path => path,
+            },
         };
         Taken {
             path,

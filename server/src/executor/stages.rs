@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     Context, Source,
-    batch::{self, Batch},
+    batch::Batch,
     compute,
     d2h::{self, Downloading, Finished},
     depth::Depth,
@@ -214,7 +214,8 @@ impl<D: Device> Line<D> {
         lock(&self.chooser).choose(Arrival {
             rows: batch.rows(),
             in_company: source.has_more(),
-            may_cut: self.may_cut,
+            // What an output's shape depends on may be the rows of its batch.
+            may_cut: self.may_cut && !self.context.output_shapes.differ(),
             queued: batch.queued().unwrap_or_else(Instant::now),
         })
     }
@@ -315,7 +316,7 @@ impl<D: Device> Line<D> {
         (finished, began): (Finished, Instant),
     ) {
         let Finished {
-            outputs,
+            mut outputs,
             h2d,
             compute,
             d2h,
@@ -331,11 +332,13 @@ impl<D: Device> Line<D> {
         };
         let context = &self.context;
         let signature = &context.signature;
-        let misfit = outputs.iter().zip(&ranges).find_map(|(outputs, rows)| {
+        let mut pieces = outputs.iter_mut().zip(&ranges);
+        let settled = pieces.try_for_each(|(outputs, rows)| {
             let rows = signature.is_batching().then_some(rows.len());
-            batch::misfit(outputs, &signature.outputs, rows)
+            let shapes = &context.output_shapes;
+            shapes.settle(outputs, &signature.outputs, rows)
         });
-        if let Some(error) = misfit {
+        if let Err(error) = settled {
             // Counted as one that failed, like one that throws.
             return batch.fail(&error);
         }
@@ -347,7 +350,6 @@ impl<D: Device> Line<D> {
             passes: &passes,
         });
         let keep = |bytes: usize| context.budget.charge(bytes as u64);
-        let mut outputs = outputs;
         match (outputs.len(), outputs.pop()) {
             (1, Some(outputs)) => {
                 batch.answer(outputs, signature, stages, keep);

@@ -29,6 +29,7 @@ mod planted;
 mod property;
 mod recovery;
 mod rig;
+mod shapes;
 mod steady;
 mod timing;
 

@@ -17,12 +17,14 @@ impl Identity {
         let (inputs, outputs) = (&signature.inputs, &signature.outputs);
         let fits = inputs.len() == outputs.len()
             && inputs.iter().zip(outputs).all(|(input, output)| {
-                input.datatype == output.datatype && input.dims == output.dims && !input.optional
+                let is_same = input.model_dims() == output.model_dims();
+                input.datatype == output.datatype && is_same && !input.optional
             });
         if !fits {
             return Err(Error::Mismatch(
                 "backend \"identity\" needs as many outputs as inputs, each output with the \
-                 data_type and dims of the input in its place; make them the same in config.pbtxt"
+                 data_type and dims (or reshape) of the input in its place; make them the same in \
+                 config.pbtxt"
                     .to_owned(),
             ));
         }

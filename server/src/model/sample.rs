@@ -22,10 +22,10 @@ pub(crate) enum Values {
     Random,
 }
 
-/// Returns the dimensions of `spec` with sizes for those that are open.
+/// Returns the dimensions of `spec`, as the model sees them, with sizes for those that are open.
 pub(crate) fn dims(spec: &TensorSpec) -> Vec<i64> {
     let open = |&dim: &i64| if dim < 0 { OPEN_DIMENSION } else { dim };
-    spec.dims.iter().map(open).collect()
+    spec.model_dims().iter().map(open).collect()
 }
 
 /// Makes up a tensor of `batch` rows, which are alike, or one without a batch dimension.

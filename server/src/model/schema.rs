@@ -156,6 +156,7 @@ mod tests {
                 name: (*name).to_owned(),
                 datatype: DataType::Fp32,
                 dims: vec![1],
+                reshape: None,
                 optional: false,
             })
             .collect()

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     admission::Budget,
     device::{self, AnyDevice, Device, Devices, Location},
-    executor::{self, Context},
+    executor::{self, Context, OutputShapes},
     memory::Pool,
     model::{self, File, Identity, Model, TorchScript},
     repository::{Backend, ModelEntry, ModelSettings, Scheduling, Version},
@@ -81,6 +81,10 @@ impl Loader {
     /// The version cannot be served; the text says why and what to do.
     pub fn load(&self, entry: &ModelEntry, version: &Version) -> Result<Arc<Served>, Error> {
         let settings = &entry.settings;
+        // Once for the model.
+        if entry.versions.first() == Some(version) {
+            tell_notes(settings);
+        }
         let blueprint = self.plan(settings, version)?;
         self.tell_of_outages(&blueprint);
         let started = self.start(settings, &blueprint);
@@ -140,6 +144,7 @@ impl Loader {
             host_inputs: model.host_inputs(),
             budget: self.budget.clone(),
             statistics: Arc::default(),
+            output_shapes: OutputShapes::new(&settings.name, version.number, &settings.signature),
         };
         Ok(Blueprint {
             model,
@@ -233,6 +238,13 @@ pub fn try_load(
     Ok(model.facts(&locations))
 }
 
+/// Logs what of a model's folder is ignored, or worth a look.
+fn tell_notes(settings: &ModelSettings) {
+    for note in &settings.notes {
+        tracing::warn!(model = %settings.name, %note, "noted in the model's folder");
+    }
+}
+
 /// Returns where the memory of each place lies.
 fn locations(places: &[AnyDevice]) -> Vec<Location> {
     places.iter().map(AnyDevice::location).collect()
@@ -258,7 +270,7 @@ fn open(
     (intra_op_threads, config, locations): (usize, executor::Config, &[Location]),
     pool: &Pool,
 ) -> Result<Box<dyn Model>, Error> {
-    let signature = settings.signature.clone();
+    let signature = settings.signature.of_model();
     Ok(match settings.backend {
         Backend::Identity => Box::new(Identity::new(&signature)?),
         Backend::Aoti => {

@@ -14,9 +14,10 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
+    device,
     error::Error,
     executor::Pipeline,
-    model::RowTime,
+    model::{self, RowTime},
     registry::WarmupSizes,
     repository::{ModelSettings, Scheduling, WarmupSample},
     request::{Answer, Job, Reply, Timings},
@@ -115,6 +116,10 @@ impl Warmup<'_> {
                 Err(Stopped::DeviceLost(_)) => return,
                 Err(Stopped::Refused(reason)) => {
                     tracing::info!(%model, rows, reason, "the warm-up ends here: the model does not take a made-up request");
+                    return;
+                }
+                Err(Stopped::Failed(reason)) => {
+                    tracing::warn!(%model, rows, reason, "the warm-up ends here: the model failed, as it may at requests; if it needs other data, write model_warmup");
                     return;
                 }
             }
@@ -221,9 +226,12 @@ impl Warmup<'_> {
 /// Why a pass of the warm-up was the last of its size, or of all.
 #[derive(Debug, thiserror::Error)]
 enum Stopped {
-    /// The model does not take the request.
+    /// The request is none that the model takes.
     #[error("{0}")]
     Refused(String),
+    /// The model failed at it.
+    #[error("{0}")]
+    Failed(String),
     /// The device has no memory for the batch.
     #[error("{0}")]
     NoMemory(String),
@@ -239,7 +247,11 @@ impl From<Error> for Stopped {
             Error::DeviceMemory { .. } | Error::SequenceMemory { .. } => Self::NoMemory(text),
             Error::DeviceLost { .. } => Self::DeviceLost(text),
             Error::Device(cause) if cause.is_final() => Self::DeviceLost(text),
-            _ => Self::Refused(text),
+            Error::Model(model::Error::Input { .. })
+            | Error::Device(device::Error::Model(model::Error::Input { .. })) => {
+                Self::Refused(text)
+            }
+            _ => Self::Failed(text),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{progress::ranges, *};
 use crate::{
     admission::Budget,
     device::{Cpu, Simulated, simulated::Costs},
-    executor::{Config, Context, Parts},
+    executor::{Config, Context, OutputShapes, Parts},
     memory::Pool,
     model::{
         self, Instance,
@@ -24,6 +24,7 @@ use crate::{
     repository::{DynamicBatching, SequenceBatching, pbtxt::Schema},
     scheduler::Scheduler,
     statistics::Statistics,
+    telemetry::captured,
     tensor::Placed,
 };
 
@@ -135,6 +136,7 @@ where
             host_inputs: vec![],
             budget: Budget::new("test", 1 << 20),
             statistics: Arc::<Statistics>::default(),
+            output_shapes: OutputShapes::new("m", 1, &rig.settings.signature),
         }),
         config: Config::default(),
     }
@@ -269,9 +271,13 @@ fn a_sample_that_fails_is_told_and_made_up_sizes_that_fail_are_not() {
     );
     failing.finish();
     let failing = rig("", false, 4);
-    failing.run(LONG).unwrap();
+    let log = captured(|| failing.run(LONG).unwrap());
     assert_eq!(failing.rows()[0], [1, 1, 4]);
     failing.finish();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    for part in ["WARN", "the warm-up ends here", "rows=4", "planted"] {
+        assert!(log.contains(part), "{log}");
+    }
 }
 
 #[test]

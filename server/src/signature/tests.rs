@@ -7,6 +7,7 @@ fn spec(name: &str, datatype: DataType, dims: &[i64]) -> TensorSpec {
         name: name.into(),
         datatype,
         dims: dims.into(),
+        reshape: None,
         optional: false,
     }
 }
@@ -183,4 +184,81 @@ fn metadata_shapes_begin_with_the_batch() {
     assert_eq!(signature.metadata_shape(&signature.inputs[0]), [-1, 3, -1]);
     signature.max_batch_size = 0;
     assert_eq!(signature.metadata_shape(&signature.inputs[0]), [3, -1]);
+}
+
+fn reshaped(name: &str, dims: &[i64], reshape: &[i64]) -> TensorSpec {
+    TensorSpec {
+        reshape: Some(reshape.into()),
+        ..spec(name, DataType::Uint8, dims)
+    }
+}
+
+fn reshaping(max_batch_size: usize) -> Signature {
+    Signature {
+        inputs: vec![
+            reshaped("a", &[2, 3, -1, 4, -1], &[6, -1, 2, 2, -1]),
+            spec("b", DataType::Uint8, &[2]),
+            reshaped("c", &[1], &[]),
+        ],
+        outputs: vec![reshaped("y", &[2, -1, 3, -1], &[1, 2, -1, 3, -1])],
+        max_batch_size,
+    }
+}
+
+#[test]
+fn inputs_reach_the_model_in_its_own_shapes_with_the_same_elements() {
+    for (max_batch_size, batch) in [(8, &[5][..]), (0, &[])] {
+        let shape = |item: &[i64]| [batch, item].concat();
+        let make = |name, item: &[i64]| tensor(name, DataType::Uint8, &shape(item));
+        let signature = reshaping(max_batch_size);
+        let sent = vec![
+            make("a", &[2, 3, 7, 4, 5]),
+            make("b", &[2]),
+            make("c", &[1]),
+        ];
+        assert!(signature.check(&request(sent.clone()), "m").is_ok());
+        let mut seen: Vec<_> = sent.iter().cloned().map(Some).collect();
+        signature.reshape(&mut seen).unwrap();
+        let items = [&[6, 7, 2, 2, 5][..], &[2], &[]];
+        for ((sent, seen), item) in sent.iter().zip(seen.iter().flatten()).zip(items) {
+            assert_eq!(seen.shape().dims(), shape(item));
+            assert_eq!(
+                (seen.name(), seen.datatype()),
+                (sent.name(), sent.datatype())
+            );
+            assert_eq!(seen.data().as_ptr(), sent.data().as_ptr());
+        }
+    }
+}
+
+#[test]
+fn requests_and_metadata_have_the_shapes_that_clients_see() {
+    let signature = reshaping(8);
+    let of_model = [
+        tensor("a", DataType::Uint8, &[1, 6, 7, 2, 2, 5]),
+        tensor("b", DataType::Uint8, &[1, 2]),
+        tensor("c", DataType::Uint8, &[1, 1]),
+    ];
+    assert_eq!(
+        refusal(&signature, request(of_model.into())),
+        "unexpected shape for input 'a' for model 'm'. Expected [-1,2,3,-1,4,-1], got [1,6,7,2,2,5]."
+    );
+    assert_eq!(signature.metadata_shape(&signature.inputs[2]), [-1, 1]);
+    let of_model = signature.of_model();
+    assert_eq!(of_model.inputs[0].dims, [6, -1, 2, 2, -1]);
+    assert_eq!(of_model.inputs[1], signature.inputs[1]);
+    assert_eq!(of_model.outputs[0].dims, [1, 2, -1, 3, -1]);
+    assert_eq!(of_model.of_model(), of_model);
+}
+
+#[test]
+fn outputs_go_back_to_the_shapes_that_clients_see() {
+    let signature = reshaping(8);
+    let output = &signature.outputs[0];
+    let seen = output.for_clients(&[1, 2, 7, 3, 4]);
+    assert_eq!(seen.as_deref(), Some(&[2, 7, 3, 4][..]));
+    for other in [&[2, 7, 3, 4][..], &[1, 2, 7, 4, 3], &[]] {
+        assert_eq!(output.for_clients(other), None, "{other:?}");
+    }
+    assert_eq!(reshaped("y", &[1], &[]).for_clients(&[]), Some(vec![1]));
 }

@@ -11,6 +11,7 @@ use super::{Batch, split};
 use crate::{
     error::Error,
     memory::Pool,
+    model,
     request::{Answer, Stages},
     signature::{Signature, TensorSpec},
     tensor::{HostData, HostTensor},
@@ -149,6 +150,23 @@ fn overlaps(
     })
 }
 
+/// Checks that parts of an output have rows of one shape.
+fn check_rows(parts: &[Tensor]) -> Result<(), Error> {
+    fn row(part: &Tensor) -> Option<&[i64]> {
+        part.shape().dims().get(1..)
+    }
+    let mut pairs = parts.windows(2);
+    let Some(pair) = pairs.find(|pair| row(&pair[0]) != row(&pair[1])) else {
+        return Ok(());
+    };
+    let [one, other] = [&pair[0], &pair[1]].map(Tensor::shape);
+    Err(Error::Model(model::Error::Output {
+        name: pair[0].name().to_owned(),
+        actual: format!("of shape {one} in one piece of a batch and {other} in another"),
+        expected: "rows of one shape; write -1 in dims where they vary".to_owned(),
+    }))
+}
+
 /// Joins the parts of a job's output.
 fn join<K: Send + 'static>(
     mut parts: Vec<Tensor>,
@@ -160,6 +178,7 @@ fn join<K: Send + 'static>(
     {
         return Ok(whole);
     }
+    check_rows(&parts)?;
     let mut slab = pool.lease(parts.iter().map(|part| part.data().len()).sum());
     let mut rest = &mut slab[..];
     let mut rows = 0;

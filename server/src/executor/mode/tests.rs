@@ -17,6 +17,7 @@ struct Bench {
     /// What each piece costs more.
     piece: Duration,
     in_company: bool,
+    may_cut: bool,
     /// Whether another batch of another size comes while every other one runs on its own.
     visited: bool,
     spent: Duration,
@@ -32,6 +33,7 @@ impl Bench {
             overheads: overheads.map(|us| us * US),
             piece: 50 * US,
             in_company: false,
+            may_cut: true,
             visited: false,
             spent: Duration::ZERO,
         }
@@ -64,7 +66,7 @@ impl Bench {
         let taken = self.chooser.choose(Arrival {
             rows,
             in_company: self.in_company,
-            may_cut: true,
+            may_cut: self.may_cut,
             queued: at,
         });
         let took = self.costs(taken.path);
@@ -166,6 +168,15 @@ fn a_batch_on_its_own_is_cut_where_its_copies_are_worth_hiding() {
     bench.count(3000);
     let counts = bench.count(300);
     assert_eq!(counts[2], 0, "{counts:?}");
+}
+
+#[test]
+fn a_batch_that_must_not_be_cut_any_more_is_whole() {
+    let mut bench = Bench::new(Mode::Auto, [10_000, 10_000, 10_000], [10, 10]);
+    bench.count(600);
+    assert_eq!(bench.batch(8), Path::Cut(8));
+    bench.may_cut = false;
+    assert_eq!(bench.count(1000)[2], 0);
 }
 
 #[test]

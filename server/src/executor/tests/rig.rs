@@ -63,6 +63,7 @@ pub(super) fn spec(name: &str) -> TensorSpec {
         name: name.to_owned(),
         datatype: DataType::Uint8,
         dims: vec![4],
+        reshape: None,
         optional: false,
     }
 }
@@ -107,6 +108,21 @@ pub(super) fn rig_of<D: Device>(
     wiring: &Wiring,
     instance: impl Fn() -> Box<dyn Instance>,
 ) -> Rig {
+    rig_giving(device, wiring, spec("y"), instance)
+}
+
+/// Makes a rig of instances whose output is `output`.
+pub(super) fn rig_giving<D: Device>(
+    device: &Arc<D>,
+    wiring: &Wiring,
+    output: TensorSpec,
+    instance: impl Fn() -> Box<dyn Instance>,
+) -> Rig {
+    let signature = Signature {
+        inputs: vec![spec("x")],
+        outputs: vec![output],
+        max_batch_size: 8,
+    };
     let instances = wiring.instances;
     let scheduler = Arc::new(Scheduler::new(&wiring.scheduling, 8, instances, 1000));
     let budget = Budget::new("test", 1 << 20);
@@ -118,11 +134,8 @@ pub(super) fn rig_of<D: Device>(
             index,
             instance: instance(),
             context: Arc::new(Context {
-                signature: Signature {
-                    inputs: vec![spec("x")],
-                    outputs: vec![spec("y")],
-                    max_batch_size: 8,
-                },
+                output_shapes: OutputShapes::new("echo", 1, &signature),
+                signature: signature.clone(),
                 host_inputs: vec![],
                 budget: budget.clone(),
                 statistics: Arc::clone(&statistics),

@@ -39,6 +39,7 @@ fn spec(name: &str) -> TensorSpec {
         name: name.to_owned(),
         datatype: DataType::Uint8,
         dims: vec![ROW],
+        reshape: None,
         optional: false,
     }
 }
@@ -67,17 +68,19 @@ fn no_slab_is_allocated_for_sizes_that_were_seen() {
     for mode in [Mode::Stages, Mode::Inline] {
         let device = Arc::new(Simulated::new(Costs::default(), Pool::new(1 << 24)));
         let scheduler = Arc::new(Scheduler::new(&Scheduling::Each, 64, 1, 100));
+        let signature = Signature {
+            inputs: vec![spec("x")],
+            outputs: vec![spec("y")],
+            max_batch_size: 64,
+        };
         let pipeline = Pipeline::spawn(Parts {
             device: Arc::clone(&device),
             scheduler: Arc::clone(&scheduler),
             index: 0,
             instance: Box::new(Echo),
             context: Arc::new(Context {
-                signature: Signature {
-                    inputs: vec![spec("x")],
-                    outputs: vec![spec("y")],
-                    max_batch_size: 64,
-                },
+                output_shapes: OutputShapes::new("echo", 1, &signature),
+                signature,
                 host_inputs: vec![],
                 budget: Budget::new("test", 1 << 30),
                 statistics: Arc::default(),

@@ -11,13 +11,13 @@ use crate::{
     signature::TensorSpec,
 };
 
-/// The data of one item, in the order of the signature.
+/// The data of one item, in the order of the signature and in the shapes that the model sees.
 pub(super) struct Item(Vec<Option<(Vec<i64>, Bytes)>>);
 
 impl Item {
     pub(super) fn read(sample: &WarmupSample, specs: &[TensorSpec]) -> Result<Self, String> {
         let input = |(input, spec): (&Option<WarmupInput>, &TensorSpec)| match input {
-            Some(input) => Ok(Some((input.dims.clone(), data(input, spec)?))),
+            Some(input) => Ok(Some((spec.for_model(&input.dims), data(input, spec)?))),
             None => Ok(None),
         };
         let inputs = sample.inputs.iter().zip(specs).map(input);
@@ -89,6 +89,7 @@ mod tests {
             name: "x".to_owned(),
             datatype: DataType::Fp32,
             dims: vec![4],
+            reshape: None,
             optional: false,
         };
         let item = Item::made_up(std::slice::from_ref(&spec)).unwrap();
@@ -96,6 +97,34 @@ mod tests {
             let tensors = [(); 2].map(|()| item.tensors(std::slice::from_ref(&spec), rows));
             let at = tensors.map(|tensors| tensors.unwrap()[0].as_ref().unwrap().data().clone());
             assert_ne!(at[0].as_ptr(), at[1].as_ptr(), "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_has_the_shape_that_the_model_sees() {
+        let spec = TensorSpec {
+            name: "x".to_owned(),
+            datatype: DataType::Fp32,
+            dims: vec![2, -1, 3],
+            reshape: Some(vec![1, 2, -1, 3]),
+            optional: false,
+        };
+        let sample = WarmupSample {
+            name: "s".to_owned(),
+            rows: 4,
+            count: 1,
+            inputs: vec![Some(WarmupInput {
+                dims: vec![2, 5, 3],
+                data: WarmupData::Zeros,
+            })],
+        };
+        let specs = std::slice::from_ref(&spec);
+        for (item, dims) in [
+            (Item::made_up(specs), [4, 1, 2, 2, 3]),
+            (Item::read(&sample, specs), [4, 1, 2, 5, 3]),
+        ] {
+            let tensors = item.unwrap().tensors(specs, Some(4)).unwrap();
+            assert_eq!(tensors[0].as_ref().unwrap().shape().dims(), dims);
         }
     }
 }

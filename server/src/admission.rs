@@ -236,6 +236,12 @@ impl Budget {
         Permit::new(self.clone(), bytes)
     }
 
+    /// Returns whether the budget is used up twice over, as answers that are not read may do.
+    pub fn is_overdrawn(&self) -> bool {
+        let ledger = self.lock();
+        ledger.used() > ledger.capacity().saturating_mul(2)
+    }
+
     /// Returns the bytes that live permits hold.
     pub fn used(&self) -> u64 {
         self.lock().used()

@@ -107,6 +107,11 @@ pub enum Error {
     /// The device failed.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// Answers that are not read take the host's memory.
+    #[error(
+        "answers that are not read yet take more than twice admission.host_bytes; read them, then send the request again"
+    )]
+    UnreadAnswers,
     /// The device has too little memory for the request.
     #[error(
         "model '{model}' finds too little memory on its device for {rows} rows: {reason}; set a smaller max_batch_size, or fewer instances"

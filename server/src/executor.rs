@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     admission::Budget,
     device::{self, Device, Location},
+    error::Error,
     model::{self, Instance},
     request::Job,
     scheduler::Scheduler,
@@ -167,6 +168,7 @@ impl Pipeline {
         let source = Source {
             scheduler,
             index,
+            budget: context.budget.clone(),
             depth: Arc::clone(&depth),
             warmup: batches,
         };
@@ -265,19 +267,27 @@ struct Source {
     scheduler: Arc<Scheduler>,
     /// The number of the instance in the scheduler.
     index: usize,
+    budget: Budget,
     depth: Arc<Depth>,
     warmup: Receiver<Vec<Box<Job>>>,
 }
 
 impl Source {
     fn next(&self) -> Option<Batch> {
-        let room = self.depth.enter();
-        let jobs = match self.warmup.recv() {
-            Ok(jobs) => jobs,
-            // The sender is gone for good, which costs a look at an atomic from here on.
-            Err(_) => self.scheduler.next(self.index)?,
-        };
-        Some(Batch::new(jobs, room))
+        loop {
+            let room = self.depth.enter();
+            let jobs = match self.warmup.recv() {
+                Ok(jobs) => jobs,
+                // The sender is gone for good, which costs a look at an atomic from here on.
+                Err(_) => self.scheduler.next(self.index)?,
+            };
+            let batch = Batch::new(jobs, room);
+            // Its answers would take more yet, and waiting could be for a reader that never reads.
+            if !self.budget.is_overdrawn() {
+                return Some(batch);
+            }
+            batch.fail(&Error::UnreadAnswers);
+        }
     }
 
     /// Returns whether there is more to do than the batch that was taken last.

@@ -32,6 +32,7 @@ mod rig;
 mod shapes;
 mod steady;
 mod timing;
+mod unread;
 
 use rig::*;
 

@@ -29,6 +29,7 @@ pub fn code(error: &Error) -> Code {
             admission::Error::TooLarge { .. } | admission::Error::Exhausted { .. },
         )
         | Error::TypedContents { .. }
+        | Error::UnreadAnswers
         | Error::DeviceMemory { .. } => Code::ResourceExhausted,
         // Not as above, which tells clients that nothing was executed.
         Error::SequenceMemory { .. } => Code::Aborted,

@@ -22,12 +22,18 @@ const CPU_SHARE: f64 = 0.8;
 /// The share of the time above which a thread has no more to give.
 const THREAD_SHARE: f64 = 0.9;
 
-/// Failures at the end of an open loop that mean that the target is gone. One that sheds nine of ten
-/// requests ends a run so once in 40,000 times.
+/// Failures at the end of an open loop that mean that the target is gone, if they are more in a row than
+/// any before. One that sheds nine of ten requests ends a run so once in 40,000 times.
 const GONE: u64 = 100;
 
 /// A shorter run tells it by a quarter of its requests, if they are so many.
 const GONE_AT_LEAST: u64 = 20;
+
+/// For how long a target must have failed to be gone, where the rate is high.
+const GONE_FOR: Duration = Duration::from_secs(1);
+
+/// The part of a run that suffices for that.
+const GONE_SHARE: f64 = 0.05;
 
 /// How far the numbers may be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +141,8 @@ fn invalid(summary: &Summary, evidence: &Evidence) -> Vec<String> {
     }
     if let Some(failing) = summary.failing.filter(|_| evidence.open && counts.ok > 0)
         && failing.requests >= (counts.offered / 4).clamp(GONE_AT_LEAST, GONE)
+        && failing.requests > failing.before
+        && failing.lasted >= GONE_FOR.min((failing.since + failing.lasted).mul_f64(GONE_SHARE))
     {
         reasons.push(format!(
             "the target was gone at the end: the last {} requests in a row failed or timed out, since \
@@ -174,6 +182,16 @@ fn limited(summary: &Summary, evidence: &Evidence) -> Vec<String> {
              {:.0} % of the time; spread the load over more machines or lower it",
             runner.name,
             runner.share * 100.0
+        ));
+    }
+    let held = too_long(&summary.held, summary).filter(|_| evidence.open);
+    if let Some(((held, _), busiest)) = held.zip(relieved_by_none(evidence)) {
+        reasons.push(format!(
+            "requests were held back for {:.2} ms at p99 while the client's thread '{}' was busy {:.0} % of \
+             the time; take more --connections, or more machines",
+            held.as_secs_f64() * 1e3,
+            busiest.name,
+            busiest.share * 100.0
         ));
     }
     reasons
@@ -245,16 +263,20 @@ fn held_back(summary: &Summary) -> Option<String> {
 /// Tells of a thread without time left. Work moves from it to other threads, unless all of it is of one
 /// connection, so that it is no ground to judge by.
 fn busy_thread(evidence: &Evidence) -> Option<String> {
+    let busiest = relieved_by_none(evidence)?;
+    Some(format!(
+        "the client's thread '{}' was busy {:.0} % of the time; see whether more --connections \
+         change the figures",
+        busiest.name,
+        busiest.share * 100.0
+    ))
+}
+
+/// Returns the thread without time left, if it is not the one that is judged by itself.
+fn relieved_by_none(evidence: &Evidence) -> Option<&ThreadShare> {
     let busiest = evidence.busiest_thread.as_ref()?;
     let judged = evidence.runner_thread.as_ref() == Some(busiest);
-    (busiest.share > THREAD_SHARE && !judged).then(|| {
-        format!(
-            "the client's thread '{}' was busy {:.0} % of the time; see whether more --connections \
-             change the figures",
-            busiest.name,
-            busiest.share * 100.0
-        )
-    })
+    (busiest.share > THREAD_SHARE && !judged).then_some(busiest)
 }
 
 #[cfg(test)]

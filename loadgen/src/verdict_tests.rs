@@ -152,6 +152,17 @@ fn what_is_held_back_once_it_was_handed_over_is_told_and_not_the_client() {
         ..FAIR
     };
     assert_eq!(judge(closed, held).notes.len(), 1);
+    // Both together leave no doubt.
+    let busy = Evidence {
+        busiest_thread: Some(ThreadShare {
+            name: "tokio-rt-worker".to_owned(),
+            share: 0.95,
+        }),
+        ..FAIR
+    };
+    let verdict = judge(busy, held);
+    assert_eq!(verdict.status, Status::ClientLimited, "{verdict:?}");
+    assert!(verdict.reasons[0].contains("--connections"), "{verdict:?}");
 }
 
 #[test]
@@ -207,6 +218,13 @@ fn failures_at_the_end_of_an_open_loop_mean_that_the_target_is_gone() {
         "{gone:?}"
     );
     assert_eq!(judge(FAIR, fails_from(901)).status, Status::Valid);
+    // Refusals that come in bursts end a run so too.
+    let bursts = judge(FAIR, |number, record| {
+        if number % 125 >= 25 {
+            record.outcome = Outcome::Failed(Code::Unavailable);
+        }
+    });
+    assert_eq!(bursts.status, Status::Valid, "{bursts:?}");
     // It has a rule of its own for that.
     let closed = Evidence {
         open: false,

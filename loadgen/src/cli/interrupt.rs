@@ -62,7 +62,7 @@ async fn count(mut interrupts: Signal, first: oneshot::Sender<()>) {
     // With stderr gone, nobody reads it.
     let _ = writeln!(
         io::stderr(),
-        "interrupted: what is there is reported; interrupt again to end at once"
+        "interrupted: what is there is reported once requests in flight have ended, or --grace has; interrupt again to end at once"
     );
     // Gone where nothing is measured any more.
     let _ = first.send(());

@@ -38,6 +38,9 @@ pub struct Judgement {
     /// Whether `auto` is the best of its platform or within 2 % of it, there are others to tell that
     /// by, no request to the platform failed, and this is shown.
     pub passes: bool,
+    /// Whether there is nothing to hold `auto` against.
+    #[serde(default)]
+    pub alone: bool,
     /// What stands in the way.
     pub faults: Vec<String>,
     /// What is wrong with the other columns, which stands in nobody's way.
@@ -66,13 +69,14 @@ pub(super) fn judge(
     let mut faults: Vec<_> = alike.iter().filter_map(|one| fault(row, one)).collect();
     let mut rivals = alike.iter().filter(|column| column.label != AUTO);
     let has_rival = rivals.any(|column| throughput(row, column).is_some());
+    // Where its rivals failed, that is told already.
+    let alone = auto_of_best.is_some() && !has_rival && faults.is_empty();
     match auto_of_best {
         None => faults.push(format!("there is no figure for {AUTO}")),
         Some(part) if part < WITHIN => {
             faults.push(format!("{AUTO} reaches {part:.3} of the best"));
         }
-        // Where its rivals failed, that is told already.
-        Some(_) if !has_rival && faults.is_empty() => {
+        Some(_) if alone => {
             faults.push(format!("there is no other figure to hold {AUTO} against"));
         }
         Some(_) => {}
@@ -88,6 +92,7 @@ pub(super) fn judge(
         repetitions: measured.next().map_or(0, |spread| spread.n),
         near_floor,
         passes: faults.is_empty() && !near_floor,
+        alone,
         faults,
         beside,
     }

@@ -11,23 +11,28 @@ pub struct Failing {
     pub requests: u64,
     /// When the first of them should have been sent.
     pub since: Duration,
+    /// From then until the last of them should have been.
+    pub lasted: Duration,
+    /// The most of them in a row before, after which the target answered again.
+    pub before: u64,
 }
 
 impl Failing {
     /// Returns those of `records`, or `None` where the last request that came to an end was answered.
     /// Requests that were not sent, or not waited for, tell nothing of it.
     pub fn of(records: &[&Record]) -> Option<Self> {
-        let answered = records
+        let mut ended: Vec<_> = records
             .iter()
-            .filter(|record| record.outcome == Outcome::Ok);
-        let last = answered.map(|record| record.number).max();
-        let failing = records.iter().filter(|record| {
-            matches!(record.outcome, Outcome::Failed(_) | Outcome::TimedOut)
-                && last.is_none_or(|last| record.number > last)
-        });
+            .filter(|record| !matches!(record.outcome, Outcome::NotSent | Outcome::Unfinished))
+            .collect();
+        ended.sort_unstable_by_key(|record| record.number);
+        let mut rows = ended.split(|record| record.outcome == Outcome::Ok);
+        let last = rows.next_back()?;
         Some(Self {
-            since: failing.clone().map(|record| record.intended).min()?,
-            requests: failing.count() as u64,
+            requests: last.len() as u64,
+            since: last.first()?.intended,
+            lasted: last.last()?.intended.saturating_sub(last.first()?.intended),
+            before: rows.map(<[_]>::len).max().unwrap_or(0) as u64,
         })
     }
 }
@@ -39,7 +44,7 @@ mod tests {
     use super::*;
 
     /// Returns what is found of requests a millisecond apart with these outcomes, in any order.
-    fn found(outcomes: &[Outcome]) -> Option<(u64, u128)> {
+    fn found(outcomes: &[Outcome]) -> Option<[u128; 4]> {
         let records: Vec<Record> = outcomes
             .iter()
             .zip(0..)
@@ -55,7 +60,15 @@ mod tests {
             })
             .collect();
         let failing = Failing::of(&records.iter().rev().collect::<Vec<_>>());
-        failing.map(|failing| (failing.requests, failing.since.as_millis()))
+        failing.map(|failing| {
+            let [since, lasted] = [failing.since, failing.lasted].map(|time| time.as_millis());
+            [
+                failing.requests.into(),
+                since,
+                lasted,
+                failing.before.into(),
+            ]
+        })
     }
 
     #[test]
@@ -65,10 +78,10 @@ mod tests {
         assert_eq!(found(&[failed, failed, ok]), None);
         assert_eq!(
             found(&[failed, ok, failed, Outcome::TimedOut]),
-            Some((2, 2))
+            Some([2, 2, 1, 1])
         );
-        assert_eq!(found(&[failed, failed]), Some((2, 0)));
+        assert_eq!(found(&[failed, failed]), Some([2, 0, 1, 0]));
         let open = [ok, Outcome::NotSent, failed, Outcome::Unfinished];
-        assert_eq!(found(&open), Some((1, 2)));
+        assert_eq!(found(&open), Some([1, 2, 0, 0]));
     }
 }

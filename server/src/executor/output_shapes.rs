@@ -1,7 +1,7 @@
 //! Holds the shapes of a model's outputs against its configuration.
 //!
-//! The first dimension must be the batch, where the model batches, and an output with a `reshape` must
-//! have the shape that this says. Other dimensions may differ from `dims`: then clients are told the
+//! The first dimension must be the batch, where the model batches, with as many behind it as `dims` has,
+//! and an output with a `reshape` must have the shape that this says. Other dimensions may differ from `dims`: then clients are told the
 //! shape that the output has, and the log once for each output of a version.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +46,7 @@ impl OutputShapes {
     /// clients see.
     ///
     /// # Errors
-    /// An output whose first dimension is not the batch, or whose shape is not that of its `reshape`.
+    /// An output whose first dimension is not the batch, or with more or fewer others than `dims`, or whose shape is not that of its `reshape`.
     pub(super) fn settle(
         &self,
         outputs: &mut [HostTensor],
@@ -60,6 +60,9 @@ impl OutputShapes {
                 let seen = spec.for_clients(item);
                 let seen = seen.ok_or_else(|| misfit(spec, &output.shape, rows))?;
                 output.shape = Shape::new([batch, &seen[..]].concat())?;
+            } else if rows.is_some() && item.len() != spec.dims.len() {
+                // Its first dimension may be the batch by chance, and rows would go to others' requests.
+                return Err(misfit(spec, &output.shape, rows));
             } else if !spec.fits(item) {
                 self.tell(index, spec, item);
             }
@@ -94,9 +97,11 @@ fn parts(shape: &Shape, rows: Option<usize>) -> Option<(&[i64], &[i64])> {
 fn misfit(spec: &TensorSpec, shape: &Shape, rows: Option<usize>) -> Error {
     let batch = rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
     let dims = batch.into_iter().chain(spec.model_dims().iter().copied());
-    let mend = match spec.reshape {
-        Some(_) => "in its reshape; write there what the model gives",
-        None => "with the batch first; write max_batch_size: 0 if the model has none",
+    let is_batched = parts(shape, rows).is_some();
+    let mend = match (&spec.reshape, is_batched) {
+        (Some(_), _) => "in its reshape; write there what the model gives",
+        (None, true) => "with as many dimensions; write dims that the model gives",
+        (None, false) => "with the batch first; write max_batch_size: 0 if the model has none",
     };
     Error::Model(model::Error::Output {
         name: spec.name.clone(),

@@ -72,11 +72,25 @@ fn an_output_that_differs_from_its_dims_is_answered_as_it_is_and_logged_once() {
         assert!(told.contains(part), "{told}");
     }
     assert!(record.differ());
-    assert_eq!(settle(&[&[2, 7, 1], &[2, 2, 1]]), "");
-    let told = settle(&[&[2], &[2, 3]]);
-    let expected = "output=\"b\" dims=[2, -1] actual=[3]";
+    assert_eq!(settle(&[&[2, 7], &[2, 2, 1]]), "");
+    let told = settle(&[&[2, 4], &[2, 3, 1]]);
+    let expected = "output=\"b\" dims=[2, -1] actual=[3, 1]";
     assert!(told.contains(expected), "{told}");
-    assert_eq!(settle(&[&[2], &[2, 3]]), "");
+    assert_eq!(settle(&[&[2, 4], &[2, 3, 1]]), "");
+}
+
+#[test]
+fn an_output_with_more_or_fewer_dimensions_is_not_split_by_its_first() {
+    let signature = signature(&[("boxes", &[-1, 4], None)]);
+    let record = record(&signature);
+    // Two boxes of the whole batch are no batch of two.
+    let error = settle(&record, &signature, &[&[2, 4]], Some(2)).unwrap_err();
+    assert!(
+        error
+            .ends_with("says [2, -1, 4], with as many dimensions; write dims that the model gives"),
+        "{error}"
+    );
+    assert!(settle(&record, &signature, &[&[2, 4, 1]], None).is_ok());
 }
 
 #[test]

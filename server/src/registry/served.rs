@@ -4,6 +4,7 @@
 
 use std::{
     mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -179,7 +180,10 @@ impl Resident for Served {
             return Ok(());
         };
         let began = Instant::now();
-        let pipelines = self.restart(blueprint);
+        // A panic too is a failure that requests are to be told.
+        let pipelines = catch_unwind(AssertUnwindSafe(|| self.restart(blueprint)));
+        let pipelines =
+            pipelines.unwrap_or_else(|_| Err("loading it panicked; see the log".to_owned()));
         let came = pipelines.and_then(|pipelines| self.resume(pipelines, began.elapsed()));
         came.inspect_err(|reason| {
             tracing::error!(model = %self.name, version = self.version, %reason, "weights did not come into memory");

@@ -164,6 +164,10 @@ impl Roster {
         let is_idle = member.uses == 0;
         if is_idle && matches!(member.place, Place::Awaited(..)) {
             member.place = Place::Out;
+            // Who asks next is not to rely on a look of long ago.
+            if let Some(failed) = &mut member.failed {
+                failed.looks_well = false;
+            }
         }
         is_idle
     }
@@ -364,11 +368,12 @@ impl Roster {
             _ => None,
         });
         match within.min() {
-            None => Step::Wait(None),
+            None => Step::Wait(self.next_due(now)),
             Some((since, id)) => {
                 let until = since.max(awaited_since) + self.turn;
                 if now < until {
-                    Step::Wait(Some(until))
+                    // Another may be first in line by then.
+                    Step::Wait(self.next_due(now).into_iter().chain([until]).min())
                 } else {
                     self.evict(id, now)
                 }

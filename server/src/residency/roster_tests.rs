@@ -255,6 +255,22 @@ fn nobody_goes_for_requests_to_a_model_that_does_not_look_well() {
 }
 
 #[test]
+fn a_look_counts_for_the_requests_that_it_was_made_for() {
+    let start = Instant::now();
+    let mut roster = one_that_did_not_come(start);
+    let now = start + *PAUSES.start();
+    roster.acquire(0, now);
+    roster.acquire(1, now);
+    assert_eq!(roster.step(now), Step::Look(1));
+    roster.looks_well(1, now);
+    // It waits for the turn of the other to end, and its request goes.
+    assert!(matches!(roster.step(now), Step::Wait(Some(_))));
+    roster.release(1);
+    roster.acquire(1, now + MS);
+    assert_eq!(roster.step(now + MS), Step::Look(1));
+}
+
+#[test]
 fn for_a_model_that_looks_well_and_does_not_come_nobody_goes_before_its_pause_is_over() {
     let start = Instant::now();
     let mut roster = one_that_did_not_come(start);

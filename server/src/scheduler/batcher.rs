@@ -308,7 +308,7 @@ impl<T> Batcher<T> {
             self.groups.remove(&id);
             return;
         };
-        if self.policy.may_be_early(group.size) {
+        if self.policy.may_be_early(group) {
             self.early.insert(oldest);
         } else {
             self.early.remove(&oldest);
@@ -338,12 +338,19 @@ impl<T> Group<T> {
 }
 
 impl Policy {
-    /// Returns whether requests of one shape, of this size together, may make a batch before the oldest
-    /// has waited. Those of which this is false cannot.
-    fn may_be_early(&self, size: Size) -> bool {
-        let preferred = self.preferred.iter().copied();
-        let least = preferred.fold(self.max_rows, usize::min);
-        !self.join || size.rows >= least || size.bytes > self.max_bytes
+    /// Returns whether requests of one shape make a batch before the oldest has waited; also where that
+    /// depends on which are here. Those of which this is false do not.
+    fn may_be_early<T>(&self, group: &Group<T>) -> bool {
+        let Size { rows, bytes } = group.size;
+        if !self.join || rows >= self.max_rows || bytes > self.max_bytes {
+            return true;
+        }
+        let mut rows = 0;
+        let mut is_preferred = |item: &Item<T>| {
+            rows += item.size.rows;
+            self.preferred.contains(&rows)
+        };
+        !self.preferred.is_empty() && group.items.values().any(&mut is_preferred)
     }
 
     /// Returns how many of the oldest requests make the next batch, or when to ask again. What is in

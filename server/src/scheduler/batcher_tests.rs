@@ -84,6 +84,22 @@ fn a_preferred_size_goes_before_the_largest_until_the_delay_is_over() {
 }
 
 #[test]
+fn many_shapes_that_cannot_go_early_do_not_hide_a_full_batch() {
+    let now = Instant::now();
+    let mut batcher = Batcher::new(policy(32, &[8], 100));
+    let size = |rows| Size { rows, bytes: 0 };
+    for shape in 0..200 {
+        // 3, 6 and 9 rows: never 8.
+        (0..3).for_each(|_| {
+            batcher.push(now, size(3), vec![shape], 0);
+        });
+    }
+    let full = batcher.push(now, size(32), vec![200], 1);
+    assert_eq!(batcher.poll(now, false, |_| true), Decision::Ready(vec![1]));
+    assert_eq!(batcher.get_mut(full), None);
+}
+
+#[test]
 fn shapes_are_never_mixed_and_the_oldest_goes_first() {
     let now = Instant::now();
     let mut batcher = Batcher::new(policy(8, &[], 0));

@@ -217,7 +217,9 @@ fn timings(reply: &ModelInferResponse) -> BTreeMap<String, u64> {
         };
         (name.clone(), u64::try_from(nanos).unwrap())
     };
-    reply.parameters.iter().map(timing).collect()
+    let told = reply.parameters.iter();
+    let own = told.filter(|(name, _)| name.starts_with("forebay_"));
+    own.map(timing).collect()
 }
 
 fn infer<'a>(spans: &'a [Span], id: &str) -> &'a Span {

@@ -132,6 +132,9 @@ def auto(phases, sizes):
         return NONE, "; ".join([*cuts, *lacks, said])
     if any(one["repetitions"] == 1 for one in judgements):
         return NONE, f"a single repetition does not tell 2 %; {said}"
+    alone = [str(one["batch"]) for one in judgements if one.get("alone")]
+    if alone:
+        return NONE, f"no other column to hold auto against at batch {', '.join(alone)}; {said}"
     if any(one["faults"] for one in judgements):
         faults = [f"batch {one['batch']}: {fault}" for one in judgements for fault in one["faults"]]
         return MISSED, "; ".join([said, *faults])

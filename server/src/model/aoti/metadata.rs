@@ -161,7 +161,7 @@ impl Input {
         }
         Err(Error::Mismatch(format!(
             "input '{}' has the shape {shape:?} in config.pbtxt{}, but {} in the package; change its \
-             dims or max_batch_size",
+             dims, or its reshape, or max_batch_size",
             spec.name,
             if batching { " for a batch of one" } else { "" },
             self.shape(),

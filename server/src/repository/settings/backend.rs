@@ -56,18 +56,18 @@ const SUPPORTED: &str = "use platform: \"pytorch_libtorch\" (or backend: \"pytor
      TorchScript, platform: \"torch_aoti\" for a package of AOTInductor, or backend: \"identity\"";
 
 /// Names the platform where neither it nor the backend is set, as Triton does: by the name of the
-/// model's file, or by what there is in the folders of versions in `dir`.
+/// model's file, or by what there is in the folders of versions in `dir`, if that is of one kind.
 pub(in crate::repository) fn infer(config: &mut ModelConfig, dir: &Path) {
     if !config.platform.is_empty() || !config.backend.is_empty() {
         return;
     }
     let named = config.default_model_filename.as_str();
-    let mut backends = [Backend::TorchScript, Backend::Aoti].into_iter();
-    let found = backends.find(|backend| match backend.default_filename() {
+    let backends = [Backend::TorchScript, Backend::Aoti].into_iter();
+    let mut found = backends.filter(|backend| match backend.default_filename() {
         Some(file) if named.is_empty() => has_version_with(dir, file),
         default => default == Some(named),
     });
-    if let Some(backend) = found {
+    if let (Some(backend), None) = (found.next(), found.next()) {
         backend.platform().clone_into(&mut config.platform);
     }
 }

@@ -200,15 +200,7 @@ fn for_what_nobody_waits_for_only_idle_models_go_and_only_where_that_is_enough()
 #[test]
 fn nobody_goes_for_a_model_that_does_not_look_well() {
     let start = Instant::now();
-    let mut roster = of(2, 1, start);
-    roster.acquire(1, start);
-    assert_eq!(roster.step(start), Step::Evict(0));
-    roster.left(0, start);
-    fail(&mut roster, 1, start);
-    roster.release(1);
-    roster.acquire(0, start);
-    assert_eq!(settle(&mut roster, start), [Step::BringIn(0)]);
-    roster.release(0);
+    let mut roster = one_that_did_not_come(start);
     let mut now = start + *PAUSES.start();
     for secs in [2, 4, 8] {
         assert_eq!(roster.step(now), Step::Look(1));

@@ -55,8 +55,9 @@ impl Backend {
 const SUPPORTED: &str = "use platform: \"pytorch_libtorch\" (or backend: \"pytorch\") for \
      TorchScript, platform: \"torch_aoti\" for a package of AOTInductor, or backend: \"identity\"";
 
-/// Names the platform where neither it nor the backend is set, as Triton does: by the name of the
-/// model's file, or by what there is in the folders of versions in `dir`, if that is of one kind.
+/// Names the platform where neither it nor the backend is set: by the name of the model's file, or by
+/// what there is in the folders of versions in `dir`, if that is of one kind. Triton looks at one of
+/// them, which need not be the one that is served.
 pub(in crate::repository) fn infer(config: &mut ModelConfig, dir: &Path) {
     if !config.platform.is_empty() || !config.backend.is_empty() {
         return;

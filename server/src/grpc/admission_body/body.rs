@@ -8,8 +8,8 @@
 //! a message before it knew the length would be room on top, in which the next message begins, and
 //! two messages in one allocation keep one another's memory.
 //!
-//! A large message to infer is not handed on at all but gathered here, and goes to the handler with
-//! its permit; tonic sees an empty one in its place.
+//! A message to infer is not handed on at all but gathered here, and goes to the handler with its permit;
+//! tonic sees an empty one in its place.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -21,7 +21,7 @@ use forebay_proto::framing::{FrameEvent, FrameScanner, PREFIX_BYTES};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::incoming::{Incoming, LEAST_BYTES};
+use super::incoming::Incoming;
 use super::progress::{Progress, Timer};
 use super::refusal::forget;
 use super::{Admitted, Gate, MessagePermits, Policy, Verdict};
@@ -164,8 +164,7 @@ impl<B> AdmissionBody<B> {
                     self.arrived = std::time::Instant::now();
                     self.length = length.into();
                     // A compressed message is tonic's to refuse.
-                    self.is_gathered =
-                        !compressed && length >= LEAST_BYTES && self.policy != Policy::Control;
+                    self.is_gathered = !compressed && length > 0 && self.policy != Policy::Control;
                     if let Some(patience) = &mut self.patience {
                         patience.stop();
                     }

@@ -9,6 +9,7 @@ use forebay_proto::{Survey, inference::ModelInferRequest, names, survey};
 use prost::Message as _;
 use tonic::Status;
 
+use super::incoming::LEAST_SLAB_BYTES;
 use crate::{admission::Permit, error::Error};
 
 /// A message that was let in.
@@ -88,8 +89,11 @@ impl MessagePermits {
     }
 }
 
-/// Has the permit of a message hold what decoding takes beside it.
+/// Has the permit of a message hold what decoding takes beside it, where that can be much.
 fn make_room(message: &[u8], permit: &mut Permit) -> Result<(), Error> {
+    if message.len() < LEAST_SLAB_BYTES {
+        return Ok(());
+    }
     let Survey { typed_bytes } = survey(message)?;
     permit.try_grow(typed_bytes).map_err(|cause| {
         permit.count(cause.refusal());
@@ -97,15 +101,15 @@ fn make_room(message: &[u8], permit: &mut Permit) -> Result<(), Error> {
     })
 }
 
-/// Decodes a message that was gathered. A small tensor gets memory of its own: it may outlive the large
-/// ones, as an output that a model passes on, and would keep the whole message for its few bytes.
+/// Decodes a message that was gathered. A small tensor of a large one gets memory of its own: it may outlive
+/// the others, as an output that a model passes on, and would keep the whole message for its few bytes.
 fn decode(bytes: Bytes) -> Result<ModelInferRequest, Status> {
     const SMALL: usize = 8;
     let length = bytes.len();
     let mut message =
         ModelInferRequest::decode(bytes).map_err(|error| Status::internal(error.to_string()))?;
     for raw in &mut message.raw_input_contents {
-        if raw.len() < length / SMALL {
+        if length >= LEAST_SLAB_BYTES && raw.len() < length / SMALL {
             *raw = Bytes::copy_from_slice(raw);
         }
     }

@@ -61,7 +61,7 @@ impl From<Parameter> for inference::InferParameter {
     }
 }
 
-type Received = std::collections::HashMap<String, inference::InferParameter>;
+type Received = BTreeMap<String, inference::InferParameter>;
 
 pub(crate) fn receive(parameters: Received) -> Result<Parameters, ProtocolError> {
     if parameters.len() > MAX_PARAMETERS {

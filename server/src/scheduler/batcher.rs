@@ -94,9 +94,9 @@ type GroupId = Ticket;
 pub struct Batcher<T> {
     policy: Policy,
     /// Requests by shape. Only requests of one shape can share a batch.
-    groups: HashMap<GroupId, Group<T>>,
+    groups: BTreeMap<GroupId, Group<T>>,
     shapes: HashMap<Vec<i64>, GroupId>,
-    tickets: HashMap<Ticket, GroupId>,
+    tickets: BTreeMap<Ticket, GroupId>,
     /// Groups by their oldest requests, which is the order in which they are due.
     order: BTreeMap<Ticket, Place>,
     /// Of those, the ones that may make a batch before they are due.
@@ -137,9 +137,9 @@ impl<T> Batcher<T> {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            groups: HashMap::new(),
+            groups: BTreeMap::new(),
             shapes: HashMap::new(),
-            tickets: HashMap::new(),
+            tickets: BTreeMap::new(),
             order: BTreeMap::new(),
             early: BTreeSet::new(),
             next: 0,
@@ -216,7 +216,8 @@ impl<T> Batcher<T> {
         self.tickets.clear();
         self.order.clear();
         self.early.clear();
-        let items = self.groups.drain().flat_map(|(_, group)| group.items);
+        let groups = std::mem::take(&mut self.groups);
+        let items = groups.into_values().flat_map(|group| group.items);
         let items: BTreeMap<Ticket, Item<T>> = items.collect();
         items.into_values().map(|item| item.value).collect()
     }
